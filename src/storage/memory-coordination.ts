@@ -139,6 +139,7 @@ export class MemoryCoordination implements Coordination {
 
   async leader(election: string): Promise<string | undefined> {
     this.#assertOpen();
+    checkKey(election);
     return this.#space.holder(`election/${election}`)?.candidate;
   }
 
@@ -154,6 +155,7 @@ export class MemoryCoordination implements Coordination {
 
   async get(key: string): Promise<Uint8Array | undefined> {
     this.#assertOpen();
+    checkKey(key);
     const value = this.#space.read(key);
     return value === undefined ? undefined : Uint8Array.from(value);
   }
@@ -174,6 +176,7 @@ export class MemoryCoordination implements Coordination {
 
   async delete(key: string): Promise<void> {
     this.#assertOpen();
+    checkKey(key);
     this.#space.entries.delete(key);
   }
 

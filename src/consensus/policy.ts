@@ -65,6 +65,10 @@ export const DUST_SAT: Readonly<Record<AddressType, bigint>> = {
   p2tr: 330n,
 };
 
+/** Largest entry of the table, and the size of a Taproot output: what change may at most cost without being worth it. */
+export const DUST_MAX_SAT = 546n;
+export const CHANGE_OUTPUT_MAX_VB = 43n;
+
 export type PolicyReason =
   | "amount-above-limit"
   | "daily-amount-above-limit"
@@ -119,11 +123,10 @@ function* feeReasons(policy: PaymentPolicy, facts: PaymentFacts, paidSat: bigint
   // A fee is whole satoshi: the smallest fee that reaches a rate may exceed the rate by less than one satoshi.
   const exceeds = (rate: bigint) => scaledFee > rate * size + 999n;
   if (exceeds(policy.maxFeeRateSatPerKvb)) yield "fee-rate-too-high";
-  // Change that would be dust goes to the fee, so the rate may exceed the client's bound by that much and no more.
-  const droppedChangeSat = facts.change === undefined ? DUST_SAT.p2pkh : 0n;
-  if (scaledFee > facts.requestedMaxFeeRateSatPerKvb * size + 999n + droppedChangeSat * 1000n) {
-    yield "fee-rate-above-request";
-  }
+  // Change that is not worth an output goes to the fee: less than dust and the output's own cost, and no more.
+  const requested = facts.requestedMaxFeeRateSatPerKvb;
+  const dropped = facts.change === undefined ? DUST_MAX_SAT * 1000n + requested * CHANGE_OUTPUT_MAX_VB : 0n;
+  if (scaledFee > requested * size + 999n + dropped) yield "fee-rate-above-request";
   if (facts.feeSat > policy.maxFeeSat) yield "fee-too-high";
   const share = facts.feeSat * 1000n > paidSat * BigInt(policy.maxFeeSharePermille);
   if (share && facts.feeSat > policy.feeShareFloorSat) yield "fee-share-too-high";

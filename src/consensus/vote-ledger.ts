@@ -2,27 +2,14 @@ import type { Ballot } from "../../gen/mpcwallet/consensus/v1/consensus_pb.js";
 import { type Refusal, refusal } from "./refusal.js";
 
 /**
- * What one node remembers about its own votes, as a pure state that the node persists before a ballot leaves it.
+ * What one node remembers about its own votes. Two promises hang on it.
  *
- * Two promises hang on it. A node gives one answer to one proposal, so two ballots of opposite verdict prove a fault.
- * And a request is paid at most once: a node approves a second transaction for a request only if it spends an input
- * of every transaction that it approved before, so that at most one of them can ever confirm.
+ * A node gives one answer to one proposal, so two ballots of opposite verdict prove a fault. And a request is paid at
+ * most once: a node approves a second transaction for a request only if it spends an input of every transaction that
+ * it approved before, so that at most one of them can ever confirm.
+ *
+ * The functions here are pure; `VoteStore` is where a node keeps the entries, durably, before a ballot leaves it.
  */
-export interface VoteLedger {
-  /** By request id. */
-  readonly approvals: ReadonlyMap<string, ApprovedRequest>;
-  /** By proposal digest, hex. */
-  readonly ballots: ReadonlyMap<string, Ballot>;
-}
-
-export interface ApprovedRequest {
-  readonly walletId: string;
-  readonly amountSat: bigint;
-  readonly approvedAtMs: number;
-  /** The request is void after this; the entry may go when both this and a day have passed. */
-  readonly expiresAtMs: number;
-  readonly transactions: readonly ApprovedTransaction[];
-}
 
 export interface ApprovedTransaction {
   readonly txid: string;
@@ -30,90 +17,122 @@ export interface ApprovedTransaction {
   readonly outpoints: readonly string[];
 }
 
+/** All that this node approved for one request. */
+export interface ApprovedRequest {
+  readonly requestId: string;
+  readonly walletId: string;
+  readonly amountSat: bigint;
+  readonly approvedAtMs: number;
+  /** The request is void after this. */
+  readonly expiresAtMs: number;
+  readonly transactions: readonly ApprovedTransaction[];
+  /** Highest change index of the transactions; -1 when none has change. */
+  readonly changeIndex: number;
+}
+
 export const DAY_MS = 86_400_000;
 /** Transactions approved for one request. */
 export const TRANSACTIONS_PER_REQUEST_MAX = 16;
-/** Entries of either map; a full ledger approves nothing new until entries expire. */
-export const LEDGER_MAX_ENTRIES = 200_000;
 
-export type LedgerRefusalCode = "request-already-approved" | "too-many-transactions" | "ledger-full";
-
-export const EMPTY_LEDGER: VoteLedger = { approvals: new Map(), ballots: new Map() };
-
-/** The ballot that this node has cast on the proposal, to be given again unchanged. */
-export function castBefore(ledger: VoteLedger, proposalDigestHex: string): Ballot | undefined {
-  return ledger.ballots.get(proposalDigestHex);
-}
+export type LedgerRefusalCode = "request-already-approved" | "too-many-transactions";
 
 /** Why this node must not approve the transaction for the request; undefined when it may. */
 export function refuseApproval(
-  ledger: VoteLedger,
-  requestId: string,
+  earlier: ApprovedRequest | undefined,
   transaction: ApprovedTransaction,
 ): Refusal<LedgerRefusalCode> | undefined {
-  const earlier = ledger.approvals.get(requestId);
-  if (earlier === undefined) {
-    const full = ledger.approvals.size >= LEDGER_MAX_ENTRIES || ledger.ballots.size >= LEDGER_MAX_ENTRIES;
-    return full ? refusal("ledger-full", "too many approvals of one day") : undefined;
-  }
-  if (earlier.transactions.some(({ txid }) => txid === transaction.txid)) return undefined;
+  if (earlier === undefined || earlier.transactions.some(({ txid }) => txid === transaction.txid)) return undefined;
+  const { requestId, transactions } = earlier;
   const spends = new Set(transaction.outpoints);
-  const free = earlier.transactions.find(({ outpoints }) => !outpoints.some((outpoint) => spends.has(outpoint)));
+  const free = transactions.find(({ outpoints }) => !outpoints.some((outpoint) => spends.has(outpoint)));
   if (free !== undefined) {
     const message = "another transaction for this request was approved and both could confirm";
     return refusal("request-already-approved", message, { requestId, approvedTxid: free.txid });
   }
-  if (earlier.transactions.length >= TRANSACTIONS_PER_REQUEST_MAX) {
+  if (transactions.length >= TRANSACTIONS_PER_REQUEST_MAX) {
     return refusal("too-many-transactions", "too many transactions were approved for this request", { requestId });
   }
   return undefined;
 }
 
-/** Remembers a rejection; call before the ballot leaves. */
-export function recordBallot(ledger: VoteLedger, ballot: Ballot): VoteLedger {
-  const key = Buffer.from(ballot.proposalDigest).toString("hex");
-  if (ledger.ballots.size >= LEDGER_MAX_ENTRIES) return ledger;
-  return { ...ledger, ballots: new Map(ledger.ballots).set(key, ballot) };
+/** The entry with one more approved transaction; call only when `refuseApproval` allows it. */
+export function withApproval(
+  earlier: ApprovedRequest | undefined,
+  approval: Omit<ApprovedRequest, "transactions">,
+  transaction: ApprovedTransaction,
+): ApprovedRequest {
+  if (earlier === undefined) return { ...approval, transactions: [transaction] };
+  if (earlier.transactions.some(({ txid }) => txid === transaction.txid)) return earlier;
+  const changeIndex = Math.max(earlier.changeIndex, approval.changeIndex);
+  return { ...earlier, changeIndex, transactions: [...earlier.transactions, transaction] };
 }
 
-/** Remembers an approval that `refuseApproval` allows; persist the result before the ballot leaves. */
-export function recordApproval(
-  ledger: VoteLedger,
-  approval: Omit<ApprovedRequest, "transactions"> & {
-    readonly requestId: string;
-    readonly transaction: ApprovedTransaction;
-    readonly ballot: Ballot;
-  },
-): VoteLedger {
-  const { requestId, transaction, ballot, ...facts } = approval;
-  const earlier = ledger.approvals.get(requestId);
-  const known = earlier?.transactions ?? [];
-  const transactions = known.some(({ txid }) => txid === transaction.txid) ? known : [...known, transaction];
-  const entry = earlier === undefined ? { ...facts, transactions } : { ...earlier, transactions };
-  return { ...recordBallot(ledger, ballot), approvals: new Map(ledger.approvals).set(requestId, entry) };
+/** True when an entry can no longer matter: the request is void and it has left every daily limit. */
+export function isForgettable(entry: ApprovedRequest, nowMs: number): boolean {
+  return entry.expiresAtMs <= nowMs && entry.approvedAtMs <= nowMs - DAY_MS;
 }
 
-/** Approved in the 24 hours before `nowMs` from this wallet, without the request itself: input of the policy. */
-export function spentInADay(
-  ledger: VoteLedger,
-  query: { readonly walletId: string; readonly withoutRequestId: string; readonly nowMs: number },
-): { readonly amountSat: bigint; readonly payments: number } {
-  let amountSat = 0n;
-  let payments = 0;
-  for (const [requestId, entry] of ledger.approvals) {
-    const counts = entry.walletId === query.walletId && requestId !== query.withoutRequestId;
-    if (!counts || entry.approvedAtMs <= query.nowMs - DAY_MS) continue;
-    amountSat += entry.amountSat;
-    payments += 1;
+/** A vote about to leave: kept as one durable write. `approved` is undefined for a rejection. */
+export interface VoteRecord {
+  readonly ballot: Ballot;
+  readonly approved: ApprovedRequest | undefined;
+}
+
+/** A node's own votes. Adapters: the node's embedded store (node/), memory (tests). */
+export interface VoteStore {
+  /** The unexpired ballot that this node cast on the proposal, to be given again unchanged. */
+  ballot(proposalDigest: Uint8Array): Promise<Ballot | undefined>;
+  approvedRequest(requestId: string): Promise<ApprovedRequest | undefined>;
+  /** Approved from this wallet after `sinceMs`, without the request itself: what daily limits count. */
+  spentSince(query: {
+    readonly walletId: string;
+    readonly sinceMs: number;
+    readonly withoutRequestId: string;
+  }): Promise<{ readonly amountSat: bigint; readonly payments: number }>;
+  /** Highest change index that this node ever approved in the wallet; -1 for none. Survives pruning. */
+  highestChangeIndex(walletId: string): Promise<number>;
+  /** Resolves when the record is durable. Only then may the ballot leave. */
+  record(vote: VoteRecord): Promise<void>;
+  /** Drops forgettable entries and void ballots. */
+  prune(nowMs: number): Promise<void>;
+}
+
+/** In the process's memory: for tests and simulations. A real node must remember across a crash. */
+export class MemoryVoteStore implements VoteStore {
+  readonly #ballots = new Map<string, Ballot>();
+  readonly #approved = new Map<string, ApprovedRequest>();
+  readonly #changeIndex = new Map<string, number>();
+
+  async ballot(proposalDigest: Uint8Array): Promise<Ballot | undefined> {
+    return this.#ballots.get(Buffer.from(proposalDigest).toString("hex"));
   }
-  return { amountSat, payments };
-}
 
-/** Forgets what can no longer matter: void ballots, and approvals that are both expired and older than a day. */
-export function prune(ledger: VoteLedger, nowMs: number): VoteLedger {
-  const approvals = [...ledger.approvals].filter(
-    ([, entry]) => entry.expiresAtMs > nowMs || entry.approvedAtMs > nowMs - DAY_MS,
-  );
-  const ballots = [...ledger.ballots].filter(([, ballot]) => ballot.expiresAtMs > BigInt(nowMs));
-  return { approvals: new Map(approvals), ballots: new Map(ballots) };
+  async approvedRequest(requestId: string): Promise<ApprovedRequest | undefined> {
+    return this.#approved.get(requestId);
+  }
+
+  async spentSince(query: { walletId: string; sinceMs: number; withoutRequestId: string }) {
+    const counted = [...this.#approved.values()].filter(
+      ({ walletId, requestId, approvedAtMs }) =>
+        walletId === query.walletId && requestId !== query.withoutRequestId && approvedAtMs > query.sinceMs,
+    );
+    return { amountSat: counted.reduce((sum, { amountSat }) => sum + amountSat, 0n), payments: counted.length };
+  }
+
+  async highestChangeIndex(walletId: string): Promise<number> {
+    return this.#changeIndex.get(walletId) ?? -1;
+  }
+
+  async record({ ballot, approved }: VoteRecord): Promise<void> {
+    this.#ballots.set(Buffer.from(ballot.proposalDigest).toString("hex"), ballot);
+    if (approved === undefined) return;
+    this.#approved.set(approved.requestId, approved);
+    const highest = this.#changeIndex.get(approved.walletId) ?? -1;
+    this.#changeIndex.set(approved.walletId, Math.max(highest, approved.changeIndex));
+  }
+
+  async prune(nowMs: number): Promise<void> {
+    for (const [key, ballot] of this.#ballots) if (ballot.expiresAtMs <= BigInt(nowMs)) this.#ballots.delete(key);
+    for (const [key, entry] of this.#approved) if (isForgettable(entry, nowMs)) this.#approved.delete(key);
+  }
 }

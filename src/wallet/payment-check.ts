@@ -71,8 +71,8 @@ export type CheckVerdict =
   | { readonly approved: true; readonly payment: CheckedPayment }
   | { readonly approved: false; readonly reasons: readonly CheckReason[] };
 
-let issueSighash: ((bytes: Uint8Array, inputIndex: number, key: DerivedKey) => Sighash) | undefined;
-let issuePayment: ((facts: PaymentFactsOf) => CheckedPayment) | undefined;
+/** Held by this module alone: without it the two classes below cannot be constructed, not even through a prototype. */
+const ISSUER = Symbol("payment-check");
 
 /** The digest that one input's signature is over. Only this module makes one, from a payment that it checked. */
 class Sighash {
@@ -81,14 +81,11 @@ class Sighash {
   /** Key to sign with; its tweak is added to the shares. */
   readonly key: DerivedKey;
 
-  private constructor(bytes: Uint8Array, inputIndex: number, key: DerivedKey) {
-    this.#bytes = Uint8Array.from(bytes);
-    this.inputIndex = inputIndex;
-    this.key = key;
-  }
-
-  static {
-    issueSighash = (bytes, inputIndex, key) => new Sighash(bytes, inputIndex, key);
+  constructor(issuer: typeof ISSUER, facts: { bytes: Uint8Array; inputIndex: number; key: DerivedKey }) {
+    if (issuer !== ISSUER) throw new Bug("only a checked payment has sighashes");
+    this.#bytes = Uint8Array.from(facts.bytes);
+    this.inputIndex = facts.inputIndex;
+    this.key = facts.key;
   }
 
   /** A copy of the 32 bytes. */
@@ -101,7 +98,7 @@ class Sighash {
   }
 }
 
-interface PaymentFactsOf {
+interface CheckedFacts {
   readonly walletId: string;
   readonly requestId: string;
   readonly txid: string;
@@ -119,14 +116,11 @@ interface PaymentFactsOf {
 
 /** A payment that this node checked and may approve and sign. Frozen; only `checkPayment` makes one. */
 class CheckedPayment {
-  readonly #facts: PaymentFactsOf;
+  readonly #facts: CheckedFacts;
 
-  private constructor(facts: PaymentFactsOf) {
+  constructor(issuer: typeof ISSUER, facts: CheckedFacts) {
+    if (issuer !== ISSUER) throw new Bug("only a check makes a checked payment");
     this.#facts = facts;
-  }
-
-  static {
-    issuePayment = (facts) => new CheckedPayment(facts);
   }
 
   static is(value: unknown): value is CheckedPayment {
@@ -329,13 +323,11 @@ function approve(
   },
 ): CheckedPayment {
   const { facts, known, outputs, feeSat } = parts;
-  if (issueSighash === undefined || issuePayment === undefined) throw new Bug("module not initialised");
-  const issue = issueSighash;
   const spentOutputs = known.map(({ seen }) => ({ script: seen.scriptPubKey, valueSat: seen.valueSat }));
   const digests = sighashBytes(proposed.transaction, spentOutputs);
   const sighashes = known.flatMap(({ key }, index) => {
     const bytes = digests[index];
-    return bytes === undefined ? [] : [issue(bytes, index, key)];
+    return bytes === undefined ? [] : [new Sighash(ISSUER, { bytes, inputIndex: index, key })];
   });
   if (sighashes.length !== proposed.inputs.length) throw new Bug("an input without a sighash was approved");
   const unsignedTransaction = proposed.transaction.toBuffer();
@@ -343,7 +335,7 @@ function approve(
     inputTypes: known.map(() => facts.account.scriptType),
     outputScriptBytes: proposed.outputs.map(({ script }) => script.length),
   });
-  return issuePayment({
+  return new CheckedPayment(ISSUER, {
     walletId: facts.account.walletId,
     requestId: facts.request.requestId,
     txid: proposed.txid,

@@ -217,8 +217,8 @@ export class PaymentCeremony {
 
   #feeRate(marketSatPerKvb: number): bigint {
     const policy = this.#parts.policy();
-    const requested = this.#request.maxFeeRateSatPerKvb;
-    const highest = requested < policy.maxFeeRateSatPerKvb ? requested : policy.maxFeeRateSatPerKvb;
+    let highest = policy.maxFeeRateSatPerKvb;
+    if (this.#request.maxFeeRateSatPerKvb < highest) highest = this.#request.maxFeeRateSatPerKvb;
     if (highest < policy.minFeeRateSatPerKvb) {
       throw new InvalidInput("max-fee-rate-below-policy", "the client's highest fee rate is below the policy's lowest");
     }

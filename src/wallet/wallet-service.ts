@@ -262,29 +262,33 @@ export class WalletService implements WalletApplication {
 
   async sendPayment(signedPaymentRequest: Uint8Array): Promise<PaymentView> {
     const signed = parseSignedPaymentRequest(signedPaymentRequest);
-    if (signed === undefined) throw new InvalidInput("request-malformed", "the payment request does not decode");
-    const content = readPaymentRequest(signed);
-    const known = content && (await this.#find(content.requestId));
-    if (known !== undefined) return this.#repeated(known, signed);
+    const content = signed && readPaymentRequest(signed);
+    if (signed === undefined || content === undefined) {
+      throw new InvalidInput("request-malformed", "the payment request does not decode");
+    }
+    const { requestId } = content;
+    const earlier = this.#arriving.get(requestId);
+    if (earlier !== undefined) return this.#repeated(await earlier, signed);
+    const arrival = this.#arrive(signed, requestId);
+    this.#arriving.set(requestId, arrival);
+    try {
+      return this.#repeated(await arrival, signed);
+    } finally {
+      this.#arriving.delete(requestId);
+    }
+  }
+
+  /** The payment of this id, begun now unless it is known. */
+  async #arrive(signed: SignedPaymentRequest, requestId: string): Promise<PaymentRecord> {
+    const known = await this.#find(requestId);
+    if (known !== undefined) return known;
     const verdict = verifyPaymentRequest(signed, this.#rules(), this.#parts.verify);
     if (!verdict.valid) throw refused(verdict.refusal);
     const { request } = verdict;
     await this.#registry.get(request.walletId);
-    const arriving = this.#arriving.get(request.requestId);
-    if (arriving !== undefined) return this.#repeated(await arriving, signed);
-    if (this.#running.size + this.#arriving.size >= this.#options.paymentsMax) {
+    if (this.#running.size + this.#arriving.size > this.#options.paymentsMax) {
       throw new Unavailable("too-many-payments", "too many payments are running");
     }
-    const arrival = this.#arrive(signed, request);
-    this.#arriving.set(request.requestId, arrival);
-    try {
-      return this.#view(await arrival);
-    } finally {
-      this.#arriving.delete(request.requestId);
-    }
-  }
-
-  async #arrive(signed: SignedPaymentRequest, request: VerifiedPaymentRequest): Promise<PaymentRecord> {
     const record = { ...newPaymentRecord(signed, request, this.#parts.clock.nowMs()), revision: 1n };
     await this.#parts.store.put(record);
     await this.#start(record, request);

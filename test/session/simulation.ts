@@ -60,6 +60,8 @@ export interface Run<Pub, Secret, Out> {
   readonly seed: string | number;
   /** Protocol that one party runs in place of the honest one. */
   readonly cheats?: ReadonlyMap<number, Protocol<Pub, Secret, Out>>;
+  /** Parties whose own session may break down over what they did; an honest party's breakdown fails the test. */
+  readonly dishonest?: readonly number[];
   /** Changes bytes in flight; undefined drops them. */
   readonly wire?: (delivery: Delivery) => Uint8Array | undefined;
 }
@@ -105,11 +107,18 @@ export function simulate<Pub, Secret, Out>(run: Run<Pub, Secret, Out>): Outcome<
     if (delivery === undefined) break;
     const bytes = run.wire === undefined ? delivery.bytes : run.wire(delivery);
     if (bytes === undefined) continue;
+    // Every eighth delivery, as the seed has it, arrives twice.
+    if (schedule.below(8) === 0) inFlight.push(delivery);
     const session = sessions.get(delivery.to);
     if (session === undefined) continue;
     delivered.push({ ...delivery, bytes });
-    receipts.push(session.receive(bytes));
-    collect(delivery.to, session);
+    try {
+      receipts.push(session.receive(bytes));
+      collect(delivery.to, session);
+    } catch (error) {
+      if (run.dishonest?.includes(delivery.to) !== true && run.cheats?.has(delivery.to) !== true) throw error;
+      sessions.delete(delivery.to);
+    }
   }
   for (const session of sessions.values()) session.expire();
   return {
@@ -120,7 +129,10 @@ export function simulate<Pub, Secret, Out>(run: Run<Pub, Secret, Out>): Outcome<
   };
 }
 
-/** The protocol with every message of one round changed before it is signed. `to` is 0 for a broadcast. */
+/**
+ * The protocol with every message of one round changed before it is signed; the party itself goes on as if it had
+ * sent the honest one, and accuses nobody. `to` is 0 for a broadcast.
+ */
 export function cheating<Pub, Secret, Out, M extends DescMessage>(
   protocol: Protocol<Pub, Secret, Out>,
   round: Round<M>,
@@ -131,18 +143,27 @@ export function cheating<Pub, Secret, Out, M extends DescMessage>(
     *run(participant, secret): Steps<Pub, Out> {
       const steps = protocol.run(participant, secret);
       let input: unknown;
+      let honest: unknown;
       for (;;) {
         const next = steps.next(input);
         if (next.done === true) return next.value;
         const effect: Effect<Pub> = next.value;
-        // A cheat does not convict others over what it changed itself.
         if (effect.kind === "verify") {
           input = undefined;
-          continue;
+        } else if (effect.kind === "send" && effect.round.id === round.id) {
+          input = yield {
+            ...effect,
+            compose(to) {
+              honest = effect.compose(to);
+              return change(honest as MessageShape<M>, to);
+            },
+          };
+        } else {
+          input = yield effect;
+          if (effect.kind === "receive" && effect.round.id === round.id && round.delivery === "broadcast") {
+            input = new Map(input as ReadonlyMap<PartyId, unknown>).set(participant.self, honest);
+          }
         }
-        if (effect.kind === "send" && effect.round.id === round.id) {
-          input = yield { ...effect, compose: (to) => change(effect.compose(to) as MessageShape<M>, to) };
-        } else input = yield effect;
       }
     },
   };

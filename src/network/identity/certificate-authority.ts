@@ -147,9 +147,7 @@ export function nameOf(certificate: Certificate): x509.Name {
 }
 
 /** Imports a private key for the library's WebCrypto signatures. */
-export async function webCryptoSigner(
-  privateKey: KeyObject,
-): Promise<{
+export async function webCryptoSigner(privateKey: KeyObject): Promise<{
   readonly key: webcrypto.CryptoKey;
   readonly algorithm: webcrypto.EcdsaParams & webcrypto.EcKeyImportParams;
 }> {

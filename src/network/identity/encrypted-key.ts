@@ -1,4 +1,4 @@
-import { createCipheriv, createPrivateKey, type KeyObject, type ScryptOptions, scrypt } from "node:crypto";
+import { createCipheriv, createPrivateKey, type KeyObject, scrypt } from "node:crypto";
 import type { Random } from "../../crypto/ambient.js";
 import { InvalidInput } from "../../crypto/fault.js";
 import { encodeDer, encodeDerInteger, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE } from "./der.js";
@@ -13,7 +13,7 @@ import { x509 } from "./x509-library.js";
  */
 
 /** 16 MiB, five passes: OpenSSL reads at most 32 MiB, so the work is in p. 0.2 s on one core. */
-const SCRYPT: Required<Pick<ScryptOptions, "N" | "r" | "p">> = { N: 16384, r: 8, p: 5 };
+const SCRYPT = { N: 16384, r: 8, p: 5 } as const;
 const SCRYPT_MAX_MEMORY_BYTES = 64 * 1024 * 1024;
 const SALT_BYTES = 16;
 const IV_BYTES = 16;

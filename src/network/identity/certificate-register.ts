@@ -1,7 +1,12 @@
 import { readFile } from "node:fs/promises";
 import { z } from "zod";
 import { InvalidInput } from "../../crypto/fault.js";
-import { REVOCATION_REASONS, type Revocation, type RevocationReason } from "./revocation-lists.js";
+import {
+  REVOCATION_LIST_LIFETIME_MS,
+  REVOCATION_REASONS,
+  type Revocation,
+  type RevocationReason,
+} from "./revocation-lists.js";
 import { appendDurably, isMissing } from "./secret-file.js";
 
 /** A firm's few nodes renew six times a year; this is a century of them, and a bound on what is read. */
@@ -81,32 +86,31 @@ export class CertificateRegister {
 
   /** Oldest first. */
   get issued(): readonly IssuedCertificate[] {
-    const revoked = new Map(this.#revocations().map((entry) => [`${entry.issuer}/${entry.serialNumber}`, entry]));
+    const revoked = new Map(
+      this.#entries
+        .filter((entry) => entry.kind === "revoked")
+        .map((entry) => [`${entry.issuer}/${entry.serialNumber}`, entry]),
+    );
     return this.#entries
       .filter((entry) => entry.kind === "issued")
       .map((entry) => ({ ...entry, revoked: toRevocation(revoked.get(`${entry.issuer}/${entry.serialNumber}`)) }));
   }
 
-  revocationsOf(issuer: string): readonly Revocation[] {
-    // The first revocation of a certificate counts: a list may name a serial number once.
-    const bySerial = new Map<string, Revocation>();
-    for (const entry of this.#revocations()) {
-      const revocation = toRevocation(entry);
-      if (entry.issuer === issuer && revocation !== undefined && !bySerial.has(entry.serialNumber)) {
-        bySerial.set(entry.serialNumber, revocation);
-      }
-    }
-    return [...bySerial.values()];
+  /**
+   * What a list of this issuer must name now. A certificate leaves the list a whole list lifetime after it expired, when
+   * it is refused anyway and every receiver has seen its revocation (RFC 5280, 3.3).
+   */
+  revocationsOf(issuer: string, nowMs: number): readonly Revocation[] {
+    return this.issued
+      .filter((entry) => entry.issuer === issuer && entry.notAfterMs + REVOCATION_LIST_LIFETIME_MS >= nowMs)
+      .map((entry) => entry.revoked)
+      .filter((revocation) => revocation !== undefined);
   }
 
   /** Number for the next list: higher than every one that may have left this folder. */
   nextListNumber(issuer: string): number {
     const numbers = this.#entries.map((entry) => (entry.kind === "list" && entry.issuer === issuer ? entry.number : 0));
     return numbers.reduce((highest, number) => Math.max(highest, number), 0) + 1;
-  }
-
-  #revocations(): readonly Extract<RegisterEntry, { kind: "revoked" }>[] {
-    return this.#entries.filter((entry) => entry.kind === "revoked");
   }
 }
 

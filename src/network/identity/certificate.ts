@@ -122,7 +122,8 @@ function readCertificate(der: Uint8Array): Certificate | undefined {
     isAuthority: basic instanceof x509.BasicConstraintsExtension && basic.ca,
     pathLength: basic instanceof x509.BasicConstraintsExtension ? basic.pathLength : undefined,
     keyUsage: usage instanceof x509.KeyUsagesExtension ? usage.usages : undefined,
-    extendedKeyUsage: extended instanceof x509.ExtendedKeyUsageExtension ? extended.usages.map(String) : undefined,
+    extendedKeyUsage:
+      extended instanceof x509.ExtendedKeyUsageExtension ? Array.from(extended.usages, String) : undefined,
     alternativeNames: names,
     subjectKeyId: subjectKey instanceof x509.SubjectKeyIdentifierExtension ? subjectKey.keyId : undefined,
     authorityKeyId: authorityKey instanceof x509.AuthorityKeyIdentifierExtension ? authorityKey.keyId : undefined,

@@ -209,7 +209,7 @@ export class PkiFolder {
     const register = await CertificateRegister.open(this.paths.register);
     const { fingerprint } = issuer.certificate;
     const number = register.nextListNumber(fingerprint);
-    const revocations = register.revocationsOf(fingerprint);
+    const revocations = register.revocationsOf(fingerprint, this.#context.clock.nowMs());
     const der = await createRevocationList(
       { issuer, number, revocations, ...(lifetimeMs === undefined ? {} : { lifetimeMs }) },
       this.#context,

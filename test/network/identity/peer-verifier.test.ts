@@ -125,17 +125,7 @@ describe("peer verifier accepts", () => {
 
   it("with a warning in the last 14 days, up to the last millisecond", async () => {
     const clock = new MovableClock();
-    const verifier = await makeVerifier({ clock });
     const endMs = parsed(goodLeaf).notAfterMs;
-    const revocations = await listFor(hierarchy);
-    assert.ok(revocations);
-    const at = (timeMs: number) => {
-      clock.timeMs = timeMs;
-      const verdict = verifier.verify(goodChain, "node-1");
-      return verdict.ok ? verdict.warnings : verdict.reason;
-    };
-    // The list is overdue by then; fresh lists are tested below.
-    assert.equal(at(endMs - EXPIRY_WARNING_MS), "revocation-stale");
     const list = await createRevocationList(
       { issuer: hierarchy.intermediate, number: 2, revocations: [], lifetimeMs: 200 * DAY_MS },
       context,
@@ -263,6 +253,33 @@ describe("peer verifier refuses, by chain", () => {
     const chain = [fake, leaf.der, hierarchy.intermediate.certificate.der];
     // The path length of the intermediate forbids the step already; a node is no authority either.
     assertRefused((await makeVerifier()).verify(chain, "node-1"), "path-length-exceeded");
+  });
+
+  it("a node that signs for another node below an authority of unlimited depth", async () => {
+    const deep = await generateCertificateKey("P-384");
+    const intermediate = await forge({
+      subject: nameFor("deep"),
+      issuer: ROOT,
+      holder: deep,
+      signer: hierarchy.root.privateKey,
+      extensions: authorityExtensions(),
+    });
+    const node = await generateCertificateKey("P-256");
+    const nodeLeaf = await forge({
+      subject: nameFor("node-2"),
+      issuer: nameFor("deep"),
+      holder: node,
+      signer: deep,
+      extensions: leafExtensions("node-2"),
+    });
+    const fake = await forge({
+      subject: nameFor("node-1"),
+      issuer: nameFor("node-2"),
+      holder: await generateCertificateKey("P-256"),
+      signer: node,
+      extensions: leafExtensions("node-1"),
+    });
+    assertRefused((await makeVerifier()).verify([fake, nodeLeaf, intermediate], "node-1"), "not-an-authority");
   });
 
   it("an intermediate without the authority flag, or without the right to sign certificates", async () => {

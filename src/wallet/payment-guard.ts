@@ -15,8 +15,8 @@ import type { Clock } from "../crypto/ambient.js";
 import { InvalidInput } from "../crypto/fault.js";
 import type { Account } from "./account.js";
 import type { ChainSource } from "./chain-source.js";
-import { fetchChainView } from "./chain-view.js";
-import { type CheckedPayment, checkPayment } from "./payment-check.js";
+import { type ChainView, fetchChainView } from "./chain-view.js";
+import { type CheckedPayment, type CheckVerdict, checkPayment } from "./payment-check.js";
 import { claimedProposalDigest, decodeProposedTransaction, type ProposedTransaction } from "./proposed-transaction.js";
 
 /**
@@ -77,7 +77,10 @@ export class PaymentGuard {
   readonly #options: GuardOptions;
   readonly #parts: GuardDependencies;
   readonly #checked = new Map<string, Remembered>();
-  /** The last vote of each request: votes on one request are taken one after the other. */
+  /**
+   * The last vote of each wallet. The decision and its record are one step: two votes that overlap could both pass a
+   * daily limit, or approve two transactions for one request.
+   */
   readonly #turns = new Map<string, Promise<unknown>>();
 
   constructor(options: GuardOptions, dependencies: GuardDependencies) {
@@ -92,14 +95,18 @@ export class PaymentGuard {
    */
   async vote(proposal: PaymentProposal): Promise<Ballot> {
     const opened = this.#open(proposal);
-    const { requestId } = opened.request;
-    const before = this.#turns.get(requestId) ?? Promise.resolve();
-    const turn = before.catch(() => undefined).then(() => this.#vote(proposal, opened));
-    this.#turns.set(requestId, turn);
+    const earlier = await this.#parts.votes.ballot(opened.digest);
+    if (earlier !== undefined) return earlier;
+    const [reason] = this.#proposalReasons(proposal);
+    const view = reason === undefined ? await this.#view(opened) : undefined;
+    const { walletId } = opened.request;
+    const before = this.#turns.get(walletId) ?? Promise.resolve();
+    const turn = before.catch(() => undefined).then(() => this.#vote(proposal, opened, view));
+    this.#turns.set(walletId, turn);
     try {
       return await turn;
     } finally {
-      if (this.#turns.get(requestId) === turn) this.#turns.delete(requestId);
+      if (this.#turns.get(walletId) === turn) this.#turns.delete(walletId);
     }
   }
 
@@ -167,12 +174,15 @@ export class PaymentGuard {
     return reasons;
   }
 
-  async #check(proposal: PaymentProposal, { wallet, request, proposed }: Opened) {
-    const { votes, chain, clock } = this.#parts;
+  #view({ proposed, wallet }: Opened): Promise<ChainView> {
+    return fetchChainView(proposed, wallet.account, this.#parts.chain);
+  }
+
+  async #check(proposal: PaymentProposal, { wallet, request }: Opened, view: ChainView): Promise<CheckVerdict> {
+    const { votes, clock } = this.#parts;
     const { walletId } = wallet.account;
     const sinceMs = clock.nowMs() - DAY_MS;
-    const [view, spent, highest] = await Promise.all([
-      fetchChainView(proposed, wallet.account, chain),
+    const [spent, highest] = await Promise.all([
       votes.spentSince({ walletId, sinceMs, withoutRequestId: request.requestId }),
       votes.highestChangeIndex(walletId),
     ]);
@@ -188,13 +198,13 @@ export class PaymentGuard {
     });
   }
 
-  async #vote(proposal: PaymentProposal, opened: Opened): Promise<Ballot> {
+  async #vote(proposal: PaymentProposal, opened: Opened, view: ChainView | undefined): Promise<Ballot> {
     const { votes } = this.#parts;
     const earlier = await votes.ballot(opened.digest);
     if (earlier !== undefined) return earlier;
-    const reasons: string[] = this.#proposalReasons(proposal);
-    if (reasons.length > 0) return this.#reject(proposal, opened, reasons);
-    const verdict = await this.#check(proposal, opened);
+    const reasons = this.#proposalReasons(proposal);
+    if (reasons.length > 0 || view === undefined) return this.#reject(proposal, opened, reasons);
+    const verdict = await this.#check(proposal, opened, view);
     if (!verdict.approved) return this.#reject(proposal, opened, verdict.reasons);
     const { payment } = verdict;
     const known = await votes.approvedRequest(payment.requestId);
@@ -215,7 +225,9 @@ export class PaymentGuard {
     return ballot;
   }
 
-  async #reject(proposal: PaymentProposal, opened: Opened, reasons: readonly string[]): Promise<Ballot> {
+  async #reject(proposal: PaymentProposal, opened: Opened, why: readonly string[]): Promise<Ballot> {
+    // Without a reason a ballot approves: the proposal expired while its turn came.
+    const reasons = why.length === 0 ? ["proposal-expired"] : why;
     const ballot = this.#ballot(proposal, opened, reasons);
     await this.#parts.votes.record({ ballot, approved: undefined });
     return ballot;
@@ -252,7 +264,7 @@ export class PaymentGuard {
     if (reason !== undefined) throw new InvalidInput(reason, "the proposal cannot be signed now");
     const known = this.#checked.get(hex(opened.digest));
     if (known !== undefined) return known.payment;
-    const verdict = await this.#check(proposal, opened);
+    const verdict = await this.#check(proposal, opened, await this.#view(opened));
     if (verdict.approved) return verdict.payment;
     throw new InvalidInput("payment-not-approved", "this node's check refuses the payment", {
       reasons: verdict.reasons,

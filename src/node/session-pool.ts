@@ -1,3 +1,4 @@
+import type { KeyObject } from "node:crypto";
 import { Worker } from "node:worker_threads";
 import type { Clock } from "../crypto/ambient.js";
 import { Bug, Unavailable } from "../crypto/fault.js";
@@ -14,8 +15,8 @@ const LINK_GRACE_MS = 300;
 export interface SessionPoolOptions {
   /** Worker threads, 1 to 64. */
   readonly workers: number;
-  /** Seed of this node's Ed25519 identity, 32 bytes; secret. */
-  readonly identitySeed: Uint8Array;
+  /** This node's Ed25519 identity. */
+  readonly identity: KeyObject;
   /** Sessions at once over all workers; one more is refused. */
   readonly maxSessions: number;
   /** Longest wait for one round. */
@@ -117,7 +118,7 @@ export class SessionPool {
 
   async #spawn(): Promise<void> {
     const worker = new Worker(new URL("./session-worker.js", import.meta.url), {
-      workerData: { identitySeed: this.#options.identitySeed },
+      workerData: { identity: this.#options.identity },
     });
     worker.on("message", (report: WorkerReport) => this.#onReport(report));
     worker.on("error", (error) => this.#onCrash(worker, error.message));

@@ -3,8 +3,9 @@
  * arithmetic never blocks the event loop that serves peers. A thread that crashes takes its sessions with it; they
  * are never resumed.
  */
+import type { KeyObject } from "node:crypto";
 import { parentPort, workerData } from "node:worker_threads";
-import { ed25519PrivateKey, signEd25519 } from "../crypto/ed25519.js";
+import { signEd25519 } from "../crypto/ed25519.js";
 import { Bug } from "../crypto/fault.js";
 import { systemRandom } from "./ambient.js";
 import { type RunningSession, type SessionJob, type SessionSeat, startSession } from "./session-job.js";
@@ -18,7 +19,7 @@ export type WorkerOrder =
 
 const port = parentPort;
 if (port === null) throw new Bug("the session worker runs as a worker thread");
-const identity = ed25519PrivateKey((workerData as { identitySeed: Uint8Array }).identitySeed);
+const { identity } = workerData as { readonly identity: KeyObject };
 const dependencies = { random: systemRandom, sign: (message: Uint8Array) => signEd25519(identity, message) };
 const sessions = new Map<number, RunningSession>();
 

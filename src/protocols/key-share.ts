@@ -1,5 +1,5 @@
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
-import { KeyShareSchema } from "../../gen/mpcwallet/keygen/v1/keygen_pb.js";
+import { type KeyShare as KeyShareMessage, KeyShareSchema } from "../../gen/mpcwallet/keygen/v1/keygen_pb.js";
 import { Point, Scalar } from "../crypto/curve.js";
 import { InvalidInput } from "../crypto/fault.js";
 import { hashTuple } from "../crypto/transcript.js";
@@ -39,19 +39,27 @@ export function keyDigest(key: PublicKeyPackage): Uint8Array {
   ]);
 }
 
+/** The share, secret included. */
 export function encodeKeyShare(share: KeyShare): Uint8Array {
-  return toBinary(
-    KeyShareSchema,
-    create(KeyShareSchema, {
-      scheme: share.scheme,
-      threshold: share.threshold,
-      self: share.self,
-      secretShare: Scalar.toProto(share.secretShare),
-      publicShares: [...share.publicShares].map(([party, point]) => ({ party, point: point.toProto() })),
-      groupKey: share.groupKey.toProto(),
-      chainCode: share.chainCode,
-    }),
-  );
+  const message = publicFields(share);
+  message.self = share.self;
+  message.secretShare = Scalar.toProto(share.secretShare);
+  return toBinary(KeyShareSchema, message);
+}
+
+/** The same message without the fields of one party; equal at all parties. */
+export function encodePublicKeyPackage(key: PublicKeyPackage): Uint8Array {
+  return toBinary(KeyShareSchema, publicFields(key));
+}
+
+function publicFields(key: PublicKeyPackage): KeyShareMessage {
+  return create(KeyShareSchema, {
+    scheme: key.scheme,
+    threshold: key.threshold,
+    publicShares: [...key.publicShares].map(([party, point]) => ({ party, point: point.toProto() })),
+    groupKey: key.groupKey.toProto(),
+    chainCode: key.chainCode,
+  });
 }
 
 /** @throws InvalidInput `key-share` when the bytes are no share, or the secret does not fit its public share */

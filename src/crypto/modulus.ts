@@ -13,7 +13,6 @@ import {
   createPublicKey,
   type DiffieHellman,
   generatePrime,
-  type KeyObject,
   publicEncrypt,
 } from "node:crypto";
 import type { Random } from "./ambient.js";
@@ -223,7 +222,7 @@ export class Modulus {
   readonly bits: number;
   readonly byteLength: number;
   #engine: DiffieHellman | "none" | undefined;
-  #rsaModulus: string | undefined;
+  #rsa: RsaModulus | "none" | undefined;
 
   /** For a modulus that is a secret (a prime factor): it stays out of the cache. */
   constructor(value: bigint) {
@@ -275,12 +274,10 @@ export class Modulus {
    * (modulus of at most 3072 bits, 2 < exponent < m).
    */
   powPublic(base: bigint, exponent: bigint): bigint {
-    const m = this.value;
-    const b = reduce(base, m);
-    const fits = this.bits >= ENGINE_BITS.least && this.bits <= RSA_MOST_BITS && exponent > 2n && exponent < m;
-    if (!fits || (m & 1n) === 0n || b < 2n || b === m - 1n) return this.pow(b, exponent);
-    this.#rsaModulus ??= toBytes(m, this.byteLength).toString("base64url");
-    return powWithRsa(this.#rsaModulus, { base: toBytes(b, this.byteLength), exponent }) ?? this.pow(b, exponent);
+    if (exponent <= 2n || exponent >= this.value) return this.pow(base, exponent);
+    this.#rsa ??= createRsa(this.value, this.bits);
+    if (this.#rsa === "none") return this.pow(base, exponent);
+    return powWithRsa(this.#rsa, reduce(base, this.value), exponent) ?? this.pow(base, exponent);
   }
 
   /** a^-1 mod m; InvalidInput when there is none. Variable time. */
@@ -326,17 +323,28 @@ function powWith(engine: DiffieHellman, base: bigint, exponent: bigint): bigint 
 /** What replaces the last exponent inside the engine; OpenSSL clears the old one. */
 const ERASED = Uint8Array.of(2);
 
-interface RsaPower {
-  readonly base: Buffer;
-  readonly exponent: bigint;
+interface RsaModulus {
+  /** As a JSON web key has it. */
+  readonly n: string;
+  readonly byteLength: number;
 }
 
-/** The textbook RSA public operation: base^exponent mod m. Public inputs only. */
-function powWithRsa(modulus: string, { base, exponent }: RsaPower): bigint | undefined {
+/** Checks the textbook RSA operation against BigInt; "none" where OpenSSL does not offer it. */
+function createRsa(m: bigint, bits: number): RsaModulus | "none" {
+  if ((m & 1n) === 0n || bits < ENGINE_BITS.least || bits > RSA_MOST_BITS) return "none";
+  const byteLength = Math.ceil(bits / 8);
+  const rsa = { n: toBytes(m, byteLength).toString("base64url"), byteLength };
+  const base = m / 3n + 1n;
+  const exponent = 0x1_0002n;
+  return powWithRsa(rsa, base, exponent) === powBigInt(base, exponent, m) ? rsa : "none";
+}
+
+/** base^exponent mod m with base < m. Public inputs only. */
+function powWithRsa({ n, byteLength }: RsaModulus, base: bigint, exponent: bigint): bigint | undefined {
   try {
     const e = toBytes(exponent, Math.ceil(bitLength(exponent) / 8)).toString("base64url");
-    const key: KeyObject = createPublicKey({ key: { kty: "RSA", n: modulus, e }, format: "jwk" });
-    return toInteger(publicEncrypt({ key, padding: constants.RSA_NO_PADDING }, base));
+    const key = createPublicKey({ key: { kty: "RSA", n, e }, format: "jwk" });
+    return toInteger(publicEncrypt({ key, padding: constants.RSA_NO_PADDING }, toBytes(base, byteLength)));
   } catch {
     return undefined;
   }

@@ -119,8 +119,12 @@ function interpreter() {
   const machine = Interpreter();
   const encoding = machine.checkSignatureEncoding.bind(machine);
   // With LOW_S set, bitcore-lib skips STRICTENC's rule on the hash type; here the rule always holds.
-  machine.checkSignatureEncoding = (signature) =>
-    encoding(signature) && (signature.length === 0 || isDefinedHashType(signature[signature.length - 1] ?? 0));
+  machine.checkSignatureEncoding = (signature) => {
+    if (!encoding(signature)) return false;
+    if (signature.length === 0 || isDefinedHashType(signature[signature.length - 1] ?? 0)) return true;
+    machine.errstr = "SCRIPT_ERR_SIG_HASHTYPE";
+    return false;
+  };
   return machine;
 }
 

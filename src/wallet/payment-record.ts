@@ -179,15 +179,10 @@ export function sameRequest(a: SignedPaymentRequest, b: SignedPaymentRequest): b
   return Buffer.compare(bytes(a), bytes(b)) === 0;
 }
 
-export function paymentView(
-  record: PaymentRecord,
-  content: {
-    readonly recipients: PaymentView["recipients"];
-    readonly metadataJson: string;
-    readonly tipHeight: number;
-  },
-): PaymentView {
+/** `tipHeight` of the chain as last seen, for the number of confirmations. */
+export function paymentView(record: PaymentRecord, tipHeight: number): PaymentView {
   const { state } = record;
+  const content = readPaymentRequest(record.signedRequest);
   const { confirmedHeight } = state;
   return {
     paymentId: record.paymentId,

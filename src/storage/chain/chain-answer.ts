@@ -100,7 +100,8 @@ export function authentic(raw: Uint8Array, { source, txid }: { source: string; t
 function decode(raw: Uint8Array): Transaction | undefined {
   if (raw.length > MAX_TRANSACTION_BYTES) return undefined;
   try {
-    return Transaction.fromBuffer(raw);
+    const transaction = Transaction.fromBuffer(raw);
+    return transaction.ins.length === 0 || transaction.outs.length === 0 ? undefined : transaction;
   } catch {
     return undefined;
   }

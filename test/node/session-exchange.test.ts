@@ -36,7 +36,13 @@ describe("sessions between nodes, in worker threads", () => {
   before(async () => {
     for (const { id } of parties) {
       const pool = await SessionPool.start(
-        { workers: 1, identity: ed25519PrivateKey(identitySeed(id)), maxSessions: 4, roundTimeoutMs: 1_500, sessionTimeoutMs: 5_000 },
+        {
+          workers: 1,
+          identity: ed25519PrivateKey(identitySeed(id)),
+          maxSessions: 4,
+          roundTimeoutMs: 1_500,
+          sessionTimeoutMs: 5_000,
+        },
         { clock: systemClock },
       );
       const exchange = new SessionExchange(

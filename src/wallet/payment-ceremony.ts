@@ -133,6 +133,9 @@ export class PaymentCeremony {
   readonly #wallet: CeremonyWallet;
   readonly #request: VerifiedPaymentRequest;
   readonly #signers = new SignerChoice();
+  /** Aborted when this process must let go of the payment: shut down, or no longer the holder of its lock. */
+  readonly #stop = new AbortController();
+  /** Aborted when the payment may no longer be signed; includes `#stop`. */
   readonly #deadline = new AbortController();
   #record: PaymentRecord;
   #round: VoteRound | undefined;
@@ -170,21 +173,21 @@ export class PaymentCeremony {
    */
   async run(signal: AbortSignal): Promise<PaymentRecord> {
     const { clock } = this.#parts;
-    const startedAtMs = clock.nowMs();
-    const startedMonotonicMs = clock.monotonicMs();
-    const stop = (): void => this.#deadline.abort(signal.reason);
+    const started = { startedAtMs: clock.nowMs(), startedMonotonicMs: clock.monotonicMs() };
+    const stop = (): void => this.#stop.abort(signal.reason);
     signal.addEventListener("abort", stop);
     if (signal.aborted) stop();
+    this.#stop.signal.addEventListener("abort", () => this.#deadline.abort(this.#stop.signal.reason));
     const cancel = clock.after(this.#options.deadlineMs, () => this.#deadline.abort(new Error("deadline")));
-    await this.#lock(`/locks/payments/${this.#record.paymentId}`);
     try {
-      await this.#toSignature(signal).catch((error: unknown) => this.#end(error, signal));
+      await this.#lock(`/locks/payments/${this.#record.paymentId}`);
+      await this.#toSignature().catch((error: unknown) => this.#end(error));
       cancel();
-      if (!signal.aborted) await this.#toChain(signal);
+      await this.#toChain();
+      this.#note("total", "", started, this.#record.state.phase);
     } finally {
       cancel();
       signal.removeEventListener("abort", stop);
-      this.#note("total", "", { startedAtMs, startedMonotonicMs }, this.#record.state.phase);
       await this.#cleanUp();
     }
     return this.#record;
@@ -192,7 +195,7 @@ export class PaymentCeremony {
 
   // ── From request to signature, under the deadline ──────────────────────────────────────────────────────────────
 
-  async #toSignature(signal: AbortSignal): Promise<void> {
+  async #toSignature(): Promise<void> {
     let build: BuiltTransaction | undefined;
     if (this.#record.state.phase === "created" && this.#record.state.psbt.length === 0) {
       build = await this.#timed("build", "", () => this.#build());
@@ -200,7 +203,7 @@ export class PaymentCeremony {
       await this.#reserveAgain();
     }
     while (["created", "approved"].includes(this.#record.state.phase)) {
-      if (signal.aborted) return;
+      if (this.#stop.signal.aborted) return;
       this.#checkDeadline();
       if (this.#record.state.phase === "created") await this.#vote(build);
       else await this.#sign();
@@ -214,7 +217,8 @@ export class PaymentCeremony {
 
   #feeRate(marketSatPerKvb: number): bigint {
     const policy = this.#parts.policy();
-    const highest = [this.#request.maxFeeRateSatPerKvb, policy.maxFeeRateSatPerKvb].reduce((a, b) => (a < b ? a : b));
+    const requested = this.#request.maxFeeRateSatPerKvb;
+    const highest = requested < policy.maxFeeRateSatPerKvb ? requested : policy.maxFeeRateSatPerKvb;
     if (highest < policy.minFeeRateSatPerKvb) {
       throw new InvalidInput("max-fee-rate-below-policy", "the client's highest fee rate is below the policy's lowest");
     }
@@ -494,17 +498,17 @@ export class PaymentCeremony {
 
   // ── From signature to confirmation: no deadline, a signed transaction is not called back ────────────────────────
 
-  async #toChain(signal: AbortSignal): Promise<void> {
-    while (!signal.aborted && ["signed", "broadcast"].includes(this.#record.state.phase)) {
-      if (this.#record.state.phase === "signed") await this.#broadcast(signal);
-      else await this.#confirm(signal);
+  async #toChain(): Promise<void> {
+    while (!this.#stop.signal.aborted && ["signed", "broadcast"].includes(this.#record.state.phase)) {
+      if (this.#record.state.phase === "signed") await this.#broadcast();
+      else await this.#confirm();
     }
   }
 
-  async #broadcast(signal: AbortSignal): Promise<void> {
+  async #broadcast(): Promise<void> {
     const { broadcastRetries } = this.#record.state;
-    if (broadcastRetries > 0) await this.#sleep(this.#options.broadcastRetryMs * 2 ** (broadcastRetries - 1), signal);
-    if (signal.aborted) return;
+    if (broadcastRetries > 0) await this.#sleep(this.#options.broadcastRetryMs * 2 ** (broadcastRetries - 1));
+    if (this.#stop.signal.aborted) return;
     await this.#apply({ type: "broadcast-started" });
     try {
       const { signedTransaction, txid } = this.#record.state;
@@ -512,43 +516,50 @@ export class PaymentCeremony {
       if (accepted !== txid) throw new Bug("the chain source names another transaction", { accepted, txid });
     } catch (error) {
       const message = error instanceof Error ? error.message : "unknown";
-      return this.#apply({ type: "not-accepted", failure: failureOf(failureCode(error), `not accepted: ${message}`) });
+      return this.#apply({
+        type: "not-accepted",
+        failure: failureOf(
+          failureCode(error),
+          `signed, but not accepted by the chain source, and valid until one of its inputs is spent: ${message}`,
+        ),
+      });
     }
     const proposed = decodeProposedTransaction(this.#record.state.psbt);
     this.#parts.utxos.markSpent(this.#wallet.account.walletId, proposed?.inputs.map(outpointName) ?? []);
     this.#changeIndex = undefined;
     await this.#apply({ type: "accepted" });
-    this.#notify(signal);
+    this.#notify();
   }
 
-  async #confirm(signal: AbortSignal): Promise<void> {
+  async #confirm(): Promise<void> {
     const { chain, clock } = this.#parts;
     const started = { startedAtMs: clock.nowMs(), startedMonotonicMs: clock.monotonicMs() };
     // The coins are spent on the chain source's books by now; holding their locks would serve nobody.
     await this.#release();
     for (let unknown = 0; unknown < UNKNOWN_POLLS_MAX; ) {
-      await this.#sleep(this.#options.confirmationPollMs, signal);
-      if (signal.aborted) return;
+      await this.#sleep(this.#options.confirmationPollMs);
+      if (this.#stop.signal.aborted) return;
       const status = await chain.transactionStatus(this.#record.state.txid).catch(() => undefined);
       if (status === undefined) continue;
       unknown = status.known ? 0 : unknown + 1;
       if (status.confirmedHeight === 0) continue;
       this.#note("confirm", "", started, "ok");
       await this.#apply({ type: "confirmed", height: status.confirmedHeight });
-      return this.#notify(signal);
+      return this.#notify();
     }
     await this.#apply({ type: "dropped" });
   }
 
-  #notify(signal: AbortSignal): void {
+  #notify(): void {
     const { paymentId: requestId, state } = this.#record;
     const outcome = { requestId, txid: state.txid, confirmedHeight: state.confirmedHeight };
     for (const nodeId of this.#wallet.roster.keys()) {
-      this.#parts.voting.notify(nodeId, outcome, signal).catch(() => undefined);
+      this.#parts.voting.notify(nodeId, outcome, this.#stop.signal).catch(() => undefined);
     }
   }
 
-  #sleep(delayMs: number, signal: AbortSignal): Promise<void> {
+  #sleep(delayMs: number): Promise<void> {
+    const { signal } = this.#stop;
     return new Promise((resolve) => {
       const done = (): void => {
         cancel();
@@ -619,8 +630,8 @@ export class PaymentCeremony {
   }
 
   /** Turns what stopped the payment into its last event. Our own bugs and a lost store are not the payment's fault. */
-  async #end(error: unknown, signal: AbortSignal): Promise<void> {
-    if (signal.aborted || FINAL_PHASES.has(this.#record.state.phase)) return;
+  async #end(error: unknown): Promise<void> {
+    if (this.#stop.signal.aborted || FINAL_PHASES.has(this.#record.state.phase)) return;
     if (error instanceof Ending) return this.#apply(error.event);
     if (error instanceof InvalidInput) {
       return this.#apply({ type: "abandoned", failure: failureOf(error.code, error.message) });
@@ -639,6 +650,9 @@ export class PaymentCeremony {
     const lease = await this.#parts.coordination.tryLock(name, this.#options.lockTtlMs);
     if (lease === undefined) throw new Unavailable("payment-runs-elsewhere", "another coordinator runs this payment");
     this.#locks.push(lease);
+    const lost = (): void => this.#stop.abort(new Unavailable("lock-lost", "the lock on this payment was lost"));
+    lease.lost.addEventListener("abort", lost);
+    if (lease.lost.aborted) lost();
   }
 
   #giveChangeBack(): void {
@@ -654,11 +668,14 @@ export class PaymentCeremony {
 
   async #cleanUp(): Promise<void> {
     this.#round?.close();
-    if (["rejected", "timed-out", "failed"].includes(this.#record.state.phase)) this.#giveChangeBack();
+    const { phase, signedTransaction } = this.#record.state;
+    if (FINAL_PHASES.has(phase) && signedTransaction.length === 0) this.#giveChangeBack();
     await this.#release();
+    // Without the lock the record is no longer ours to write.
+    if (!this.#stop.signal.aborted && this.#locks.length > 0) await this.#write().catch(() => undefined);
     await Promise.allSettled(this.#locks.map((lease) => lease.release()));
     this.#locks = [];
-    await this.#write().catch(() => undefined);
+    this.#parts.onChange(this.#record);
   }
 
   // ── Audit: queued, never waited for; the trail writes in batches ────────────────────────────────────────────────

@@ -108,7 +108,8 @@ export class CoreRpcChainSource implements CheckableChainSource {
 
   /** @throws InvalidInput "bad-chain-source-url" */
   constructor(options: CoreRpcOptions, dependencies: HttpDependencies) {
-    const bounds = options.bounds ?? DEFAULT_HTTP_BOUNDS;
+    // A scan of the whole UTXO set may take all the time there is.
+    const bounds = options.bounds ?? { ...DEFAULT_HTTP_BOUNDS, attemptTimeoutMs: DEFAULT_HTTP_BOUNDS.timeoutMs };
     this.#http = new BoundedHttp({ source: SOURCE, url: options.url, bounds }, dependencies);
     this.#authorization = `Basic ${Buffer.from(`${options.user}:${options.password}`).toString("base64")}`;
     this.#mempoolSearchLimit = options.mempoolSearchLimit ?? 300;

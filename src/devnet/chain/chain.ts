@@ -135,13 +135,13 @@ export class Chain {
    *
    * @param raw - serialised transaction
    * @param maxFeeRateSatPerKvb - refuse what pays more; 0 for no limit
-   * @returns the verdict; never throws on any input
+   * @returns the verdict; never throws on any input, only when the journal cannot be written
    */
   accept(raw: Uint8Array, { maxFeeRateSatPerKvb }: { maxFeeRateSatPerKvb: bigint }): Acceptance {
     const judged = this.judge(raw, { maxFeeRateSatPerKvb });
     if (!judged.accepted) return judged;
+    this.#journal?.append({ transaction: raw }); // persisted before it counts
     this.#enter(judged.entry);
-    this.#journal?.append({ transaction: raw });
     return judged;
   }
 
@@ -302,9 +302,8 @@ export class Chain {
       scriptPubKey,
       extraNonce: this.#extraNonce++,
     });
-    const connected = this.#connect(block);
     this.#journal?.append({ block: block.toBuffer() });
-    return connected;
+    return this.#connect(block);
   }
 
   /** First come, first served; what does not fit takes its descendants with it into a later block. */
@@ -338,9 +337,8 @@ export class Chain {
    * @throws InvalidInput "genesis-stays"
    */
   invalidateTip(): string {
-    const hash = this.#disconnect();
-    this.#journal?.append({ invalidated: hash });
-    return hash;
+    if (this.tip.height > 0) this.#journal?.append({ invalidated: this.tip.hash });
+    return this.#disconnect();
   }
 
   #disconnect(): string {

@@ -210,3 +210,27 @@ describe("checked chain source on two chains that differ", () => {
     await assert.rejects(source.tipHeight(), disagreement);
   });
 });
+
+describe("Core chain source: bounds of its own", () => {
+  const server = runningChain();
+
+  it("leaves unconfirmed outputs out when the mempool is larger than its search limit", async () => {
+    const wallet = new KeyWallet("limit");
+    server().faucet.pay(wallet.scriptPubKey, 40_000n);
+    const withLimit = (mempoolSearchLimit: number) =>
+      new CoreRpcChainSource({ url: server().rpcUrl, ...RPC, mempoolSearchLimit }, dependencies);
+    assert.equal((await withLimit(1).unspentOutputs(wallet.scriptPubKey)).length, 1);
+    assert.equal((await withLimit(0).unspentOutputs(wallet.scriptPubKey)).length, 0);
+  });
+
+  it("scans one script after the other, and lets 16 wait", async () => {
+    const source = core(server());
+    const scans = Array.from({ length: 17 }, () => source.unspentOutputs(elsewhere.scriptPubKey));
+    const outcomes = await Promise.allSettled(scans);
+    assert.deepEqual(
+      outcomes.map(({ status }) => status),
+      [...Array<string>(16).fill("fulfilled"), "rejected"],
+    );
+    assert.deepEqual(await source.unspentOutputs(elsewhere.scriptPubKey), []);
+  });
+});

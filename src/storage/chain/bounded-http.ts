@@ -6,6 +6,8 @@ export interface HttpBounds {
   readonly attempts: number;
   /** For one call with all its attempts and pauses. */
   readonly timeoutMs: number;
+  /** For one attempt; a server that hangs is tried again while time is left. */
+  readonly attemptTimeoutMs: number;
   /** First pause; it doubles each time, and a random part of up to half is taken off. */
   readonly backoffMs: number;
   readonly maxAnswerBytes: number;
@@ -15,6 +17,7 @@ export interface HttpBounds {
 export const DEFAULT_HTTP_BOUNDS: HttpBounds = {
   attempts: 3,
   timeoutMs: 30_000,
+  attemptTimeoutMs: 10_000,
   backoffMs: 250,
   maxAnswerBytes: 16_777_216,
 };
@@ -109,7 +112,7 @@ export class BoundedHttp {
       }
     } finally {
       cancel();
-      deadline.abort(); // frees the socket of an answer that was not read to its end
+      deadline.abort(); // also ends a pause's listener
     }
   }
 
@@ -118,8 +121,11 @@ export class BoundedHttp {
     return new Unavailable("chain-source-timeout", `${this.#source} did not answer in time`, facts, cause);
   }
 
-  async #attempt(call: HttpCall, signal: AbortSignal): Promise<HttpReply | Unavailable> {
+  async #attempt(call: HttpCall, deadline: AbortSignal): Promise<HttpReply | Unavailable> {
     const facts = { source: this.#source };
+    const attempt = new AbortController();
+    const cancel = this.#clock.after(this.#bounds.attemptTimeoutMs, () => attempt.abort());
+    const signal = AbortSignal.any([attempt.signal, deadline]);
     try {
       const response = await this.#fetch(this.#url + call.path, {
         method: call.method,
@@ -137,7 +143,11 @@ export class BoundedHttp {
         const limit = { ...facts, maxAnswerBytes: this.#bounds.maxAnswerBytes };
         return new Unavailable("chain-source-answer-too-large", `${this.#source} answered too much`, limit);
       }
+      if (attempt.signal.aborted) return this.#timeout(cause);
       return new Unavailable("chain-source-unreachable", `${this.#source} cannot be reached`, facts, cause);
+    } finally {
+      cancel();
+      attempt.abort(); // frees the socket of an answer that was not read to its end
     }
   }
 

@@ -24,6 +24,7 @@ import {
 const SOURCE = "bitcoin-core";
 const BATCH = 100;
 const MAX_OUTPUTS = 10_000;
+const MAX_SCANS_WAITING = 16;
 
 const RPC_INVALID_ADDRESS_OR_KEY = -5;
 const RPC_VERIFY_ALREADY_IN_CHAIN = -27;
@@ -105,10 +106,12 @@ export class CoreRpcChainSource implements CheckableChainSource {
   readonly #mempoolSearchLimit: number;
   /** Core runs one scan at a time and refuses a second one. */
   #scans: Promise<unknown> = Promise.resolve();
+  #scansWaiting = 0;
 
   /** @throws InvalidInput "bad-chain-source-url" */
   constructor(options: CoreRpcOptions, dependencies: HttpDependencies) {
-    const bounds = options.bounds ?? DEFAULT_HTTP_BOUNDS;
+    // A scan of the whole UTXO set may take all the time there is.
+    const bounds = options.bounds ?? { ...DEFAULT_HTTP_BOUNDS, attemptTimeoutMs: DEFAULT_HTTP_BOUNDS.timeoutMs };
     this.#http = new BoundedHttp({ source: SOURCE, url: options.url, bounds }, dependencies);
     this.#authorization = `Basic ${Buffer.from(`${options.user}:${options.password}`).toString("base64")}`;
     this.#mempoolSearchLimit = options.mempoolSearchLimit ?? 300;
@@ -214,11 +217,19 @@ export class CoreRpcChainSource implements CheckableChainSource {
     return candidates.filter((_, index) => found[index] !== undefined);
   }
 
-  #scan(script: Buffer): Promise<z.infer<typeof scanShape>> {
+  async #scan(script: Buffer): Promise<z.infer<typeof scanShape>> {
+    if (this.#scansWaiting >= MAX_SCANS_WAITING) {
+      throw new Unavailable("chain-source-overloaded", `${SOURCE}: too many scans wait`, { source: SOURCE });
+    }
     const params = ["start", [`raw(${script.toString("hex")})`]];
     const scan = this.#scans.then(() => this.#ask({ method: "scantxoutset", params }, scanShape));
     this.#scans = scan.catch(() => undefined); // the caller hears of it; the next scan must not
-    return scan;
+    this.#scansWaiting++;
+    try {
+      return await scan;
+    } finally {
+      this.#scansWaiting--;
+    }
   }
 
   async #waitingOutputs(script: Buffer): Promise<UnspentOutput[]> {

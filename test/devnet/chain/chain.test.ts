@@ -102,9 +102,9 @@ describe("devnet chain: spends that other libraries sign", () => {
     assert.match(reasonOf(chain, odd), /hash type/);
   });
 
-  it("300 Taproot keys, those with a leading zero byte among them, are all accepted", () => {
+  it("320 Taproot keys, those with a leading zero byte among them, are all accepted", () => {
     let leadingZeros = 0;
-    for (let index = 0; index < 300; index++) {
+    for (let index = 0; index < 320; index++) {
       const secret = new Uint8Array(32);
       // Keys 153 and 246 give an x that begins with a zero byte; Taproot's tweak is left out, so that x stays.
       new DataView(secret.buffer).setUint32(28, index + 1);
@@ -328,6 +328,40 @@ describe("devnet chain: rules", () => {
     assert.equal(reasonOf(chain, tooLong), "");
   });
 
+  it("a waiting transaction has at most 24 descendants, and a replacement evicts at most 100 transactions", () => {
+    const parents = Array.from({ length: 5 }, () => funded());
+    for (const [number, parent] of parents.entries()) {
+      const payouts = Array.from({ length: 25 }, () => pay(10_000n, wallet.scriptPubKey));
+      const fan = chain.accept(wallet.spend([parent], payouts).toBuffer(), NO_LIMIT);
+      assert.ok(fan.accepted);
+      const children = fan.entry.transaction.outs.map(({ value }, vout) => {
+        const coin = { ...parent, txid: fan.entry.txid, vout, valueSat: value };
+        return wallet.spend([coin], [pay(9_000n)]);
+      });
+      // 20, 20, 20, 20 and 24 children: 4 * 21 + 25 = 109 transactions
+      for (const child of children.slice(0, number < 4 ? 20 : 24))
+        assert.ok(chain.accept(child.toBuffer(), NO_LIMIT).accepted);
+      const last = children[24];
+      assert.ok(last);
+      const verdict = reasonOf(chain, last);
+      if (number < 4) assert.equal(verdict, "");
+      else assert.match(verdict, /^too-long-mempool-chain, too many descendants/);
+    }
+    assert.equal(reasonOf(chain, wallet.spend(parents, [pay(1_000n)])), "too many potential replacements");
+    assert.equal(reasonOf(chain, wallet.spend(parents.slice(0, 4), [pay(1_000n)])), "");
+    chain.mine(1, faucet.scriptPubKey);
+  });
+
+  it("a full mempool takes nothing until a block is mined", () => {
+    const small = freshChain(20, 2);
+    const pays = [1, 2, 3].map((number) => () => small.faucet.pay(elsewhere, BigInt(number) * 10_000n));
+    pays[0]?.();
+    pays[1]?.();
+    assert.throws(() => pays[2]?.(), /mempool full/);
+    small.chain.mine(1, small.faucet.scriptPubKey);
+    pays[2]?.();
+  });
+
   it("a fee rate above the caller's limit is refused", () => {
     const raw = wallet.spend([funded()], [pay(500_000n)]).toBuffer();
     const verdict = chain.judge(raw, { maxFeeRateSatPerKvb: 1_000_000n });
@@ -383,7 +417,7 @@ describe("devnet chain: blocks", () => {
       const path = join(folder, "chain.jsonl");
       const open = () =>
         new Chain(
-          { maxBlocksPerRequest: 1_000, feeRateSatPerKvb: 2_000 },
+          { maxBlocksPerRequest: 1_000, maxMempoolTransactions: 10, feeRateSatPerKvb: 2_000 },
           { clock: { ...systemClock, nowMs: () => 1_800_000_000_000 }, journal: new FileJournal(path) },
         );
       const chain = open();

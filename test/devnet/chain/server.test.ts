@@ -251,6 +251,52 @@ describe("devnet chain server: Core RPC", () => {
       assert.equal((await rpc(method, ...params)).error?.code, code, method);
   });
 
+  it("survives 500 random calls", async () => {
+    const methods = [
+      "getblockhash",
+      "scantxoutset",
+      "gettxout",
+      "getrawtransaction",
+      "sendrawtransaction",
+      "testmempoolaccept",
+      "generatetoaddress",
+      "estimatesmartfee",
+      "getmempoolentry",
+      "getblockheader",
+      "toString",
+      "__proto__",
+    ];
+    const values = [
+      null,
+      -1,
+      1.5,
+      1e300,
+      "",
+      "start",
+      "zz",
+      "00".repeat(32),
+      [],
+      ["raw(00)"],
+      [null],
+      {},
+      { desc: 5 },
+      true,
+      elsewhere.address,
+    ];
+    let state = 99;
+    const next = (below: number): number => {
+      state = (Math.imul(state, 1_103_515_245) + 12_345) >>> 0;
+      return (state >>> 8) % below;
+    };
+    for (let round = 0; round < 500; round++) {
+      const params = Array.from({ length: next(4) }, () => values[next(values.length)]);
+      const body = JSON.stringify({ id: round, method: methods[next(methods.length)], params });
+      const reply = await post(server().rpcUrl, body, { authorization });
+      assert.notEqual((reply.json() as { id: unknown }).id, undefined, `${body}: ${reply.text}`);
+    }
+    assert.equal((await rpc("getblockcount")).error, null);
+  });
+
   it("wants its password, and takes batches", async () => {
     const call = JSON.stringify({ method: "getblockcount" });
     assert.equal((await post(server().rpcUrl, call)).status, 401);

@@ -105,8 +105,15 @@ export function scureWallets(name: string): ScureWallet[] {
   const wpkh = scure.p2wpkh(compressed(a), SCURE_REGTEST);
   const wsh = scure.p2wsh(scure.p2ms(2, [a, b, c].map(compressed)), SCURE_REGTEST);
   const tr = scure.p2tr(xOnly(a), undefined, SCURE_REGTEST);
+  const nested = scure.p2sh(wpkh, SCURE_REGTEST);
   return [
     { name: "P2WPKH", scriptPubKey: wpkh.script, input: {}, secretKeys: [a] },
+    {
+      name: "P2SH-P2WPKH",
+      scriptPubKey: nested.script,
+      input: { redeemScript: present(nested.redeemScript) },
+      secretKeys: [a],
+    },
     {
       name: "P2WSH 2-of-3",
       scriptPubKey: wsh.script,
@@ -131,9 +138,12 @@ export function scureSpend(wallet: ScureWallet, coins: readonly Coin[], payouts:
 }
 
 /** A chain whose clock stands still, with a faucet that has coins. */
-export function freshChain(matureCoinbases = 20): { readonly chain: Chain; readonly faucet: Faucet } {
+export function freshChain(
+  matureCoinbases = 20,
+  maxMempoolTransactions = 1_000,
+): { readonly chain: Chain; readonly faucet: Faucet } {
   const clock = { ...systemClock, nowMs: () => 1_800_000_000_000 };
-  const chain = new Chain({ maxBlocksPerRequest: 1_000, feeRateSatPerKvb: 2_000 }, { clock });
+  const chain = new Chain({ maxBlocksPerRequest: 1_000, maxMempoolTransactions, feeRateSatPerKvb: 2_000 }, { clock });
   const faucet = new Faucet(chain);
   chain.mine(matureCoinbases + 99, faucet.scriptPubKey);
   return { chain, faucet };

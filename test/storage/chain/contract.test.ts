@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import type { ChainServer } from "../../../src/devnet/chain/server.js";
 import { systemClock, systemRandom } from "../../../src/node/ambient.js";
+import { DEFAULT_HTTP_BOUNDS } from "../../../src/storage/chain/bounded-http.js";
 import type { CheckableChainSource } from "../../../src/storage/chain/chain-answer.js";
 import { CheckedChainSource, DEFAULT_CHECKED_OPTIONS } from "../../../src/storage/chain/checked.js";
 import { CoreRpcChainSource } from "../../../src/storage/chain/core-rpc.js";
@@ -26,7 +27,10 @@ const sources: Readonly<Record<string, (server: ChainServer) => CheckableChainSo
     new CheckedChainSource(DEFAULT_CHECKED_OPTIONS, {
       clock: systemClock,
       primary: new EsploraChainSource(
-        { url: "http://127.0.0.1:9", bounds: { attempts: 2, timeoutMs: 2_000, backoffMs: 1, maxAnswerBytes: 1_000 } },
+        {
+          url: "http://127.0.0.1:9",
+          bounds: { ...DEFAULT_HTTP_BOUNDS, attempts: 2, backoffMs: 1, maxAnswerBytes: 1_000 },
+        },
         dependencies,
       ),
       secondary: core(server),
@@ -186,3 +190,47 @@ for (const [name, open] of Object.entries(sources)) {
     });
   });
 }
+
+describe("checked chain source on two chains that differ", () => {
+  const [one, other] = [runningChain(), runningChain()];
+
+  it("a confirmed output that the other chain does not have is a disagreement, and so are distant tips", async () => {
+    const source = new CheckedChainSource(
+      { ...DEFAULT_CHECKED_OPTIONS, pauseMs: 1 },
+      { clock: systemClock, primary: esplora(one()), secondary: core(other()) },
+    );
+    const wallet = new KeyWallet("forked");
+    one().faucet.pay(wallet.scriptPubKey, 40_000n);
+    assert.deepEqual(await source.unspentOutputs(wallet.scriptPubKey), [], "it waits on one chain only");
+    one().chain.mine(1, one().faucet.scriptPubKey);
+    const disagreement = { kind: "unavailable", code: "chain-sources-disagree" };
+    await assert.rejects(source.unspentOutputs(wallet.scriptPubKey), disagreement);
+    await source.tipHeight();
+    one().chain.mine(2, one().faucet.scriptPubKey);
+    await assert.rejects(source.tipHeight(), disagreement);
+  });
+});
+
+describe("Core chain source: bounds of its own", () => {
+  const server = runningChain();
+
+  it("leaves unconfirmed outputs out when the mempool is larger than its search limit", async () => {
+    const wallet = new KeyWallet("limit");
+    server().faucet.pay(wallet.scriptPubKey, 40_000n);
+    const withLimit = (mempoolSearchLimit: number) =>
+      new CoreRpcChainSource({ url: server().rpcUrl, ...RPC, mempoolSearchLimit }, dependencies);
+    assert.equal((await withLimit(1).unspentOutputs(wallet.scriptPubKey)).length, 1);
+    assert.equal((await withLimit(0).unspentOutputs(wallet.scriptPubKey)).length, 0);
+  });
+
+  it("scans one script after the other, and lets 16 wait", async () => {
+    const source = core(server());
+    const scans = Array.from({ length: 17 }, () => source.unspentOutputs(elsewhere.scriptPubKey));
+    const outcomes = await Promise.allSettled(scans);
+    assert.deepEqual(
+      outcomes.map(({ status }) => status),
+      [...Array<string>(16).fill("fulfilled"), "rejected"],
+    );
+    assert.deepEqual(await source.unspentOutputs(elsewhere.scriptPubKey), []);
+  });
+});

@@ -8,7 +8,13 @@ import { CoreRpcChainSource } from "../../../src/storage/chain/core-rpc.js";
 import { EsploraChainSource } from "../../../src/storage/chain/esplora.js";
 
 const dependencies = { clock: systemClock, random: systemRandom };
-const BOUNDS: HttpBounds = { attempts: 3, timeoutMs: 1_000, backoffMs: 4, maxAnswerBytes: 4_096 };
+const BOUNDS: HttpBounds = {
+  attempts: 3,
+  timeoutMs: 1_000,
+  attemptTimeoutMs: 1_000,
+  backoffMs: 4,
+  maxAnswerBytes: 4_096,
+};
 const TXID = "ab".repeat(32);
 const SCRIPT = Uint8Array.from([0x00, 0x14, ...Buffer.alloc(20, 7)]);
 
@@ -72,6 +78,16 @@ describe("chain sources and servers that are slow, down or hostile", async () =>
     };
     await assert.rejects(hurried.tipHeight(), unavailable("chain-source-timeout"));
     assert.ok(performance.now() - startMs < 1_000);
+  });
+
+  it("a first attempt that hangs leaves time for a second one", async () => {
+    const patient = new EsploraChainSource({ url, bounds: { ...BOUNDS, attemptTimeoutMs: 100 } }, dependencies);
+    server.requests = 0;
+    server.handler = (_, response) => {
+      if (server.requests > 1) response.end("17");
+    };
+    assert.equal(await patient.tipHeight(), 17);
+    assert.equal(server.requests, 2);
   });
 
   it("an answer one byte over the limit is not read, and not asked for again", async () => {

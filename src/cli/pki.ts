@@ -7,10 +7,11 @@ import { requestFromPem } from "../network/identity/certificate-request.js";
 import { MessageIdentity } from "../network/identity/message-identity.js";
 import { isNodeId } from "../network/identity/node-id.js";
 import { nodeIdOf } from "../network/identity/peer-verifier.js";
-import { createNodeRequest, exists, PkiFolder } from "../network/identity/pki-folder.js";
+import { createNodeRequest, PkiFolder } from "../network/identity/pki-folder.js";
 import { renewAtMs, renewalState } from "../network/identity/renewal.js";
 import { REVOCATION_REASONS, type RevocationReason } from "../network/identity/revocation-lists.js";
 import {
+  exists,
   makePrivateFolder,
   readPassphraseFile,
   readText,

@@ -151,7 +151,7 @@ describe("mpc-wallet pki", () => {
     chmodSync(path, 0o644);
     await assert.rejects(
       pki(["init-root", "--folder", join(folder, "b"), "--passphrase-file", path], {}),
-      isCode("passphrase-file-readable-by-others"),
+      isCode("secret-readable-by-others"),
     );
     await assert.rejects(
       pki(["init-root", "--folder", join(folder, "b"), "--passphrase-file", `${path}-missing`], {}),

@@ -1,4 +1,3 @@
-import { access } from "node:fs/promises";
 import { join } from "node:path";
 import { InvalidInput } from "../../crypto/fault.js";
 import { type Certificate, certificatesToPem, parseCertificatesPem } from "./certificate.js";
@@ -22,14 +21,7 @@ import {
 } from "./certificate-request.js";
 import { decryptPrivateKey, encryptPrivateKey } from "./encrypted-key.js";
 import { createRevocationList, type RevocationReason, revocationListToPem } from "./revocation-lists.js";
-import {
-  isMissing,
-  makePrivateFolder,
-  readText,
-  replacePublic,
-  writeNewPublic,
-  writeNewSecret,
-} from "./secret-file.js";
+import { exists, makePrivateFolder, readText, replacePublic, writeNewPublic, writeNewSecret } from "./secret-file.js";
 
 /** Where each part of a PKI lies. `root/` can be carried away after `initIntermediate`: nothing that runs reads its key. */
 export interface PkiPaths {
@@ -254,16 +246,6 @@ export async function createNodeRequest(options: {
   await writeNewSecret(keyPath, privateKey.export({ type: "pkcs8", format: "pem" }) as string);
   await writeNewPublic(requestPath, requestToPem(requestDer));
   return { keyPath, requestPath, requestDer };
-}
-
-export async function exists(path: string): Promise<boolean> {
-  try {
-    await access(path);
-    return true;
-  } catch (error) {
-    if (isMissing(error)) return false;
-    throw error;
-  }
 }
 
 const REFUSAL_HINTS = {

@@ -173,7 +173,8 @@ export class RevocationLists {
     const issuerName = Buffer.from(parsed.issuerName.toArrayBuffer()).toString("hex");
     const keyId = parsed.getExtension(x509.AuthorityKeyIdentifierExtension)?.keyId;
     const issuer = this.#authorities.find(
-      (authority) => authority.subjectName === issuerName && (keyId === undefined || keyId === authority.subjectKeyId),
+      ({ subjectName, subjectKeyId }) =>
+        subjectName === issuerName && (keyId === undefined || subjectKeyId === undefined || keyId === subjectKeyId),
     );
     if (issuer === undefined) return { ok: false, reason: "unknown-issuer" };
     const parts = splitSigned(der);

@@ -1,0 +1,170 @@
+import { createSocket } from "node:dgram";
+import { once } from "node:events";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { DEFAULT_POLICY, type PaymentPolicy } from "../../src/consensus/policy.js";
+import { PeerCalls } from "../../src/coordinator/peer-calls.js";
+import { ed25519PublicKey } from "../../src/crypto/ed25519.js";
+import { createDevelopmentPki, type DevelopmentNode } from "../../src/network/identity/development-pki.js";
+import { MessageIdentity } from "../../src/network/identity/message-identity.js";
+import { Roster } from "../../src/network/identity/roster.js";
+import { PeerMesh } from "../../src/network/peer-mesh.js";
+import { systemClock, systemRandom } from "../../src/node/ambient.js";
+import { networkLog, processLog } from "../../src/node/log.js";
+import { MpcNode } from "../../src/node/node.js";
+import { peerTrust, type TrustFiles } from "../../src/node/peer-trust.js";
+import { KeyStore } from "../../src/storage/key-store.js";
+import { LevelVoteStore } from "../../src/storage/level-vote-store.js";
+import { SecretBytes } from "../../src/storage/secret-bytes.js";
+import type { ChainSource } from "../../src/wallet/chain-source.js";
+
+/** UDP ports that are free now. */
+export async function freeUdpPorts(count: number): Promise<number[]> {
+  const sockets = Array.from({ length: count }, () => createSocket("udp4"));
+  const ports = await Promise.all(
+    sockets.map(async (socket) => {
+      socket.bind(0, "127.0.0.1");
+      await once(socket, "listening");
+      return socket.address().port;
+    }),
+  );
+  await Promise.all(sockets.map((socket) => new Promise<void>((resolve) => socket.close(() => resolve()))));
+  return ports;
+}
+
+export const TEST_AUTHORITY = { name: "treasury", seed: new Uint8Array(32).fill(7) };
+const quickHash = { memoryKib: 64, passes: 1, lanes: 1 };
+
+/** Five nodes and a coordinator's mesh in one process, over real QUIC on loopback. */
+export class TestCluster {
+  readonly folder: string;
+  readonly roster: Roster;
+  readonly nodes = new Map<string, MpcNode>();
+  readonly calls: PeerCalls;
+  readonly mesh: PeerMesh;
+  readonly #startNode: (nodeId: string) => Promise<MpcNode>;
+
+  private constructor(parts: {
+    folder: string;
+    roster: Roster;
+    mesh: PeerMesh;
+    startNode: (nodeId: string) => Promise<MpcNode>;
+  }) {
+    this.folder = parts.folder;
+    this.roster = parts.roster;
+    this.mesh = parts.mesh;
+    this.calls = new PeerCalls(parts.mesh);
+    this.#startNode = parts.startNode;
+  }
+
+  static async start(options: {
+    readonly nodes: number;
+    readonly chain: ChainSource;
+    readonly policy?: PaymentPolicy;
+  }): Promise<TestCluster> {
+    const folder = await mkdtemp(join(tmpdir(), "mpc-wallet-cluster-"));
+    const nodeIds = Array.from({ length: options.nodes }, (_, index) => `node-${index + 1}`);
+    const pki = await createDevelopmentPki(
+      { folder: join(folder, "pki"), nodeIds: [...nodeIds, "coordinator-1"] },
+      { clock: systemClock, random: systemRandom },
+    );
+    const ports = await freeUdpPorts(pki.nodes.length);
+    const roster = new Roster(
+      pki.nodes.map(({ nodeId, identityKey }, index) => ({
+        nodeId,
+        role: nodeId.startsWith("node-") ? ("node" as const) : ("coordinator" as const),
+        host: "127.0.0.1",
+        port: ports[index] ?? 0,
+        identityKey,
+      })),
+    );
+    const trust: TrustFiles = {
+      rootPem: await readFile(pki.paths.rootCertificate, "utf8"),
+      intermediatePem: await readFile(pki.paths.intermediateCertificate, "utf8"),
+      revocationListPem: await readFile(pki.paths.revocationList, "utf8"),
+    };
+    const log = processLog({ name: "test", level: process.env["TEST_LOG"] ?? "silent" });
+    const credentials = async (node: DevelopmentNode) => ({
+      certificateChainPem: await readFile(node.tlsChainPath, "utf8"),
+      privateKeyPem: await readFile(node.tlsKeyPath, "utf8"),
+    });
+    const find = (nodeId: string): DevelopmentNode => {
+      const node = pki.nodes.find((candidate) => candidate.nodeId === nodeId);
+      if (node === undefined) throw new Error(`no ${nodeId}`);
+      return node;
+    };
+    const startNode = async (nodeId: string): Promise<MpcNode> => {
+      const node = find(nodeId);
+      const stateFolder = join(folder, nodeId);
+      const passphrase = () => SecretBytes.copyOf(new TextEncoder().encode(`passphrase of ${nodeId}`));
+      const store = (await KeyStore.exists(stateFolder))
+        ? await KeyStore.open(
+            { folder: stateFolder, passphrase: passphrase(), cost: quickHash },
+            { random: systemRandom },
+          )
+        : await KeyStore.create(
+            { folder: stateFolder, nodeId, passphrase: passphrase(), cost: quickHash },
+            { random: systemRandom },
+          );
+      return await MpcNode.start(
+        {
+          identity: MessageIdentity.fromPem(nodeId, await readFile(node.identityKeyPath, "utf8")),
+          listen: { host: "127.0.0.1", port: roster.get(nodeId)?.port ?? 0 },
+          roster,
+          network: "regtest",
+          credentials: await credentials(node),
+          trust,
+          policy: options.policy ?? DEFAULT_POLICY,
+          authorities: new Map([[TEST_AUTHORITY.name, ed25519PublicKey(TEST_AUTHORITY.seed)]]),
+          version: "test",
+          sessionWorkers: 1,
+          roundTimeoutMs: 3_000,
+          sessionTimeoutMs: 10_000,
+        },
+        {
+          clock: systemClock,
+          random: systemRandom,
+          log: log.child({ nodeId }),
+          store,
+          votes: await LevelVoteStore.open(join(stateFolder, "votes")),
+          chain: options.chain,
+        },
+      );
+    };
+    const mesh = await PeerMesh.start(
+      {
+        nodeId: "coordinator-1",
+        listen: { host: "127.0.0.1", port: roster.get("coordinator-1")?.port ?? 0 },
+        peers: roster.nodes.map(({ nodeId, host, port }) => ({ nodeId, host, port, dial: "us" as const })),
+        credentials: await credentials(find("coordinator-1")),
+      },
+      {
+        clock: systemClock,
+        random: systemRandom,
+        verifier: peerTrust(trust, { roster, clock: systemClock, log }),
+        router: () => {},
+        log: networkLog(log.child({ nodeId: "coordinator-1" })),
+      },
+    );
+    const cluster = new TestCluster({ folder, roster, mesh, startNode });
+    await Promise.all(nodeIds.map((nodeId) => cluster.startNode(nodeId)));
+    await mesh.ready(nodeIds, 10_000);
+    return cluster;
+  }
+
+  async startNode(nodeId: string): Promise<void> {
+    this.nodes.set(nodeId, await this.#startNode(nodeId));
+  }
+
+  async stopNode(nodeId: string): Promise<void> {
+    await this.nodes.get(nodeId)?.close();
+    this.nodes.delete(nodeId);
+  }
+
+  async close(): Promise<void> {
+    await this.mesh.close();
+    await Promise.all([...this.nodes.values()].map((node) => node.close()));
+    await rm(this.folder, { recursive: true, force: true });
+  }
+}

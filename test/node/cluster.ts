@@ -9,11 +9,13 @@ import { ed25519PublicKey } from "../../src/crypto/ed25519.js";
 import { createDevelopmentPki, type DevelopmentNode } from "../../src/network/identity/development-pki.js";
 import { MessageIdentity } from "../../src/network/identity/message-identity.js";
 import { Roster } from "../../src/network/identity/roster.js";
+import { loadTlsCredentials } from "../../src/network/identity/tls-credentials.js";
+import { TrustFiles } from "../../src/network/identity/trust-files.js";
 import { PeerMesh } from "../../src/network/peer-mesh.js";
 import { systemClock, systemRandom } from "../../src/node/ambient.js";
 import { networkLog, processLog } from "../../src/node/log.js";
 import { MpcNode } from "../../src/node/node.js";
-import { peerTrust, type TrustFiles } from "../../src/node/peer-trust.js";
+import { peerVerifier } from "../../src/node/peer-trust.js";
 import { KeyStore } from "../../src/storage/key-store.js";
 import { LevelVoteStore } from "../../src/storage/level-vote-store.js";
 import { SecretBytes } from "../../src/storage/secret-bytes.js";
@@ -79,16 +81,18 @@ export class TestCluster {
         identityKey,
       })),
     );
-    const trust: TrustFiles = {
-      rootPem: await readFile(pki.paths.rootCertificate, "utf8"),
-      intermediatePem: await readFile(pki.paths.intermediateCertificate, "utf8"),
-      revocationListPem: await readFile(pki.paths.revocationList, "utf8"),
-    };
+    const trust = await TrustFiles.load(
+      {
+        rootPath: pki.paths.rootCertificate,
+        intermediatePath: pki.paths.intermediateCertificate,
+        revocationListPaths: [pki.paths.revocationList],
+        roster,
+      },
+      { clock: systemClock },
+    );
     const log = processLog({ name: "test", level: process.env["TEST_LOG"] ?? "silent" });
-    const credentials = async (node: DevelopmentNode) => ({
-      certificateChainPem: await readFile(node.tlsChainPath, "utf8"),
-      privateKeyPem: await readFile(node.tlsKeyPath, "utf8"),
-    });
+    const credentials = ({ nodeId, tlsKeyPath, tlsChainPath }: DevelopmentNode) =>
+      loadTlsCredentials({ nodeId, keyPath: tlsKeyPath, chainPath: tlsChainPath });
     const find = (nodeId: string): DevelopmentNode => {
       const node = pki.nodes.find((candidate) => candidate.nodeId === nodeId);
       if (node === undefined) throw new Error(`no ${nodeId}`);
@@ -115,12 +119,15 @@ export class TestCluster {
           network: "regtest",
           credentials: await credentials(node),
           trust,
+          trustReloadIntervalMs: 60_000,
           policy: options.policy ?? DEFAULT_POLICY,
           authorities: new Map([[TEST_AUTHORITY.name, ed25519PublicKey(TEST_AUTHORITY.seed)]]),
           version: "test",
           sessionWorkers: 1,
           roundTimeoutMs: 3_000,
           sessionTimeoutMs: 10_000,
+          maxRequestWindowMs: 3_600_000,
+          clockSkewMs: 5_000,
         },
         {
           clock: systemClock,
@@ -142,7 +149,7 @@ export class TestCluster {
       {
         clock: systemClock,
         random: systemRandom,
-        verifier: peerTrust(trust, { roster, clock: systemClock, log }),
+        verifier: peerVerifier(trust, log),
         router: () => {},
         log: networkLog(log.child({ nodeId: "coordinator-1" })),
       },

@@ -16,7 +16,7 @@ import type { ChainSource } from "../wallet/chain-source.js";
 import type { Coordination, Lease } from "../wallet/coordination.js";
 import { DEFAULT_CEREMONY } from "../wallet/payment-ceremony.js";
 import { CoordinatedPaymentStore } from "../wallet/payment-store.js";
-import type { NetworkName } from "../wallet/wallet-application.js";
+import type { NetworkName, WalletApplication } from "../wallet/wallet-application.js";
 import { DEFAULT_SERVICE, WalletService } from "../wallet/wallet-service.js";
 import { PeerCalls } from "./peer-calls.js";
 
@@ -72,6 +72,11 @@ export class Coordinator {
     this.#service = parts.service;
     this.#stop = parts.stop;
     this.#dependencies = dependencies;
+  }
+
+  /** What the gateway offers to clients, for callers in the same process. */
+  get application(): WalletApplication {
+    return this.#service;
   }
 
   /** TCP port of the gateway. */

@@ -5,16 +5,18 @@ import { InvalidInput } from "../crypto/fault.js";
 import { type Gateway, type GatewayOptions, startGateway } from "../gateway/gateway-server.js";
 import type { MessageIdentity } from "../network/identity/message-identity.js";
 import type { Roster } from "../network/identity/roster.js";
+import type { TrustFiles } from "../network/identity/trust-files.js";
+import type { NetworkLimits } from "../network/network-limits.js";
 import { PeerMesh } from "../network/peer-mesh.js";
 import type { TransportCredentials } from "../network/quic-endpoint.js";
 import { type Logger, networkLog } from "../node/log.js";
-import { peerTrust, type TrustFiles } from "../node/peer-trust.js";
+import { followRevocations, peerVerifier } from "../node/peer-trust.js";
 import type { AuditTrail } from "../wallet/audit-trail.js";
 import type { ChainSource } from "../wallet/chain-source.js";
 import type { Coordination, Lease } from "../wallet/coordination.js";
 import { DEFAULT_CEREMONY } from "../wallet/payment-ceremony.js";
 import { CoordinatedPaymentStore } from "../wallet/payment-store.js";
-import type { NetworkName } from "../wallet/wallet-application.js";
+import type { NetworkName, WalletApplication } from "../wallet/wallet-application.js";
 import { DEFAULT_SERVICE, WalletService } from "../wallet/wallet-service.js";
 import { PeerCalls } from "./peer-calls.js";
 
@@ -25,6 +27,8 @@ export interface CoordinatorOptions {
   readonly network: NetworkName;
   readonly credentials: TransportCredentials;
   readonly trust: TrustFiles;
+  /** How often the revocation lists are read again. */
+  readonly trustReloadIntervalMs: number;
   /** What the coordinator builds within; nodes have their own and do not ask for this one. */
   readonly policy: PaymentPolicy;
   readonly authorities: ReadonlyMap<string, Uint8Array>;
@@ -33,6 +37,7 @@ export interface CoordinatorOptions {
   readonly confirmationPollMs: number;
   readonly maxRequestWindowMs: number;
   readonly clockSkewMs: number;
+  readonly limits?: Partial<NetworkLimits>;
 }
 
 export interface CoordinatorDependencies {
@@ -69,6 +74,11 @@ export class Coordinator {
     this.#dependencies = dependencies;
   }
 
+  /** What the gateway offers to clients, for callers in the same process. */
+  get application(): WalletApplication {
+    return this.#service;
+  }
+
   /** TCP port of the gateway. */
   get gatewayPort(): number {
     return this.#gateway.port;
@@ -92,11 +102,12 @@ export class Coordinator {
         listen: options.listen,
         peers: roster.nodes.map(({ nodeId: id, host, port }) => ({ nodeId: id, host, port, dial: "us" as const })),
         credentials: options.credentials,
+        ...(options.limits === undefined ? {} : { limits: options.limits }),
       },
       {
         clock,
         random,
-        verifier: peerTrust(options.trust, { roster, clock, log }),
+        verifier: peerVerifier(options.trust, log),
         router: () => {},
         log: networkLog(log),
       },
@@ -151,6 +162,8 @@ export class Coordinator {
     const gateway = await startGateway(options.gateway, { application: service, clock, random, log });
     const coordinator = new Coordinator(nodeId, { mesh, gateway, service, stop }, dependencies);
     void coordinator.#lead(leadership, options.electionTtlMs);
+    const stopFollowing = followRevocations(options.trust, { intervalMs: options.trustReloadIntervalMs, clock, log });
+    stop.signal.addEventListener("abort", stopFollowing, { once: true });
     log.info({ event: "coordinator-started", nodeId, gatewayPort: gateway.port }, "coordinator is up");
     return coordinator;
   }

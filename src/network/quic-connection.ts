@@ -77,6 +77,8 @@ export class QuicConnection {
   #stopScanMs = 0;
   #cancelStopScan: (() => void) | undefined;
   #receivedBytes = 0;
+  #lookedThisTurn = false;
+  #unseen = false;
   #lost: Unavailable | undefined;
   #timerDueMs = Number.POSITIVE_INFINITY;
   #cancelTimer: (() => void) | undefined;
@@ -153,7 +155,11 @@ export class QuicConnection {
     }
     this.lastReceivedMs = this.#host.clock.monotonicMs();
     this.#absorb(datagram);
-    this.#advance();
+    // Looking through the streams costs more than the packet. The first packet of a turn is looked at right away, so that
+    // a lone call is answered in this turn; the rest of a burst is looked at together, before the flush.
+    if (this.#lookedThisTurn) this.#unseen = true;
+    else this.#advance();
+    this.#lookedThisTurn = true;
     this.#host.scheduleFlush(this);
   }
 
@@ -199,8 +205,8 @@ export class QuicConnection {
     if (this.#lost !== undefined) return;
     this.#closeReason = new Unavailable("connection-closed", reason, { peer: this.#peerName(), side: "local" });
     this.#attempt(() => this.#native.close(true, code, Buffer.from(reason.slice(0, 200))));
-    this.flush();
     this.#lose(this.#closeReason);
+    this.flush();
   }
 
   /** Stops every timer: the endpoint goes away and with it this connection. */
@@ -211,8 +217,12 @@ export class QuicConnection {
 
   /** Called by the endpoint once a turn, and at close. */
   flush(): void {
+    const look = this.#unseen && this.#lost === undefined;
+    this.#lookedThisTurn = false;
+    this.#unseen = false;
+    if (look) this.#advance();
     if (this.#lost === undefined) this.#drainStreams();
-    this.#attempt(() => this.#host.transmit((buffer) => this.#native.send(buffer)));
+    this.#transmitAll();
     this.#checkClosed();
     this.#armTimer();
   }
@@ -339,7 +349,6 @@ export class QuicConnection {
     if (this.#phase !== "handshake") this.#readStreams();
     this.#admitQueued();
     this.#scanForStops();
-    this.#checkClosed();
   }
 
   #authenticate(): void {
@@ -347,6 +356,8 @@ export class QuicConnection {
     const chain = this.#native.isResumed() ? null : this.#native.peerCertChain();
     const verdict = verifyPeer(this.#host.verifier, chain, this.expectedNodeId);
     if (!verdict.ok) {
+      // A client finishes its handshake first: the server cannot read a close before that, and would wait for a timeout.
+      this.#transmitAll();
       this.close(CLOSE.refused, `certificate refused: ${verdict.reason}`);
       return;
     }
@@ -453,6 +464,10 @@ export class QuicConnection {
         }
       }
     }
+  }
+
+  #transmitAll(): void {
+    this.#attempt(() => this.#host.transmit((buffer) => this.#native.send(buffer)));
   }
 
   // ---- timers and death

@@ -7,6 +7,8 @@ import { verifyEd25519 } from "../crypto/ed25519.js";
 import { Bug, InvalidInput, type PeerFault } from "../crypto/fault.js";
 import type { MessageIdentity } from "../network/identity/message-identity.js";
 import type { Roster } from "../network/identity/roster.js";
+import type { TrustFiles } from "../network/identity/trust-files.js";
+import type { NetworkLimits } from "../network/network-limits.js";
 import { PeerMesh } from "../network/peer-mesh.js";
 import type { TransportCredentials } from "../network/quic-endpoint.js";
 import type { KeyStore } from "../storage/key-store.js";
@@ -16,7 +18,7 @@ import { PaymentGuard } from "../wallet/payment-guard.js";
 import type { NetworkName } from "../wallet/wallet-application.js";
 import { type Logger, networkLog } from "./log.js";
 import { nodeHandlers } from "./node-handlers.js";
-import { peerTrust, type TrustFiles } from "./peer-trust.js";
+import { followRevocations, peerVerifier } from "./peer-trust.js";
 import { SessionExchange } from "./session-exchange.js";
 import { SessionPool } from "./session-pool.js";
 import { WalletShares } from "./wallet-shares.js";
@@ -28,6 +30,8 @@ export interface NodeOptions {
   readonly network: NetworkName;
   readonly credentials: TransportCredentials;
   readonly trust: TrustFiles;
+  /** How often the revocation lists are read again. */
+  readonly trustReloadIntervalMs: number;
   readonly policy: PaymentPolicy;
   /** Payment authorities by name: Ed25519 public keys, 32 bytes. */
   readonly authorities: ReadonlyMap<string, Uint8Array>;
@@ -35,6 +39,11 @@ export interface NodeOptions {
   readonly sessionWorkers: number;
   readonly roundTimeoutMs: number;
   readonly sessionTimeoutMs: number;
+  /** Longest time between a payment request's creation and its expiry. */
+  readonly maxRequestWindowMs: number;
+  /** How far a client's clock may run ahead. */
+  readonly clockSkewMs: number;
+  readonly limits?: Partial<NetworkLimits>;
 }
 
 export interface NodeDependencies {
@@ -46,10 +55,6 @@ export interface NodeDependencies {
   readonly chain: ChainSource;
 }
 
-/** Longest time between a request's creation and its expiry. */
-const MAX_REQUEST_WINDOW_MS = 24 * 60 * 60 * 1000;
-/** How far a client's clock may run ahead. */
-const CLOCK_SKEW_MS = 60_000;
 /** Change addresses beyond the highest approved one that a scan still finds. */
 const CHANGE_GAP = 20;
 const PRUNE_INTERVAL_MS = 60_000;
@@ -60,16 +65,18 @@ export class MpcNode {
   readonly #mesh: PeerMesh;
   readonly #pool: SessionPool;
   readonly #dependencies: NodeDependencies;
-  readonly #stopPruning: () => void;
+  readonly #stopChores: () => void;
 
-  private constructor(nodeId: string, parts: { mesh: PeerMesh; pool: SessionPool }, dependencies: NodeDependencies) {
+  private constructor(
+    nodeId: string,
+    parts: { mesh: PeerMesh; pool: SessionPool; stopChores: () => void },
+    dependencies: NodeDependencies,
+  ) {
     this.nodeId = nodeId;
+    this.#stopChores = parts.stopChores;
     this.#mesh = parts.mesh;
     this.#pool = parts.pool;
     this.#dependencies = dependencies;
-    this.#stopPruning = repeat(dependencies.clock, PRUNE_INTERVAL_MS, () =>
-      dependencies.votes.prune(dependencies.clock.nowMs()),
-    );
   }
 
   get port(): number {
@@ -112,8 +119,8 @@ export class MpcNode {
       {
         nodeId,
         authorities: options.authorities,
-        maxRequestWindowMs: MAX_REQUEST_WINDOW_MS,
-        clockSkewMs: CLOCK_SKEW_MS,
+        maxRequestWindowMs: options.maxRequestWindowMs,
+        clockSkewMs: options.clockSkewMs,
         changeGap: CHANGE_GAP,
       },
       {
@@ -158,22 +165,30 @@ export class MpcNode {
             ...(role === "coordinator" ? { dial: "them" as const } : {}),
           })),
         credentials: options.credentials,
+        ...(options.limits === undefined ? {} : { limits: options.limits }),
       },
       {
         clock,
         random,
-        verifier: peerTrust(options.trust, { roster, clock, log }),
+        verifier: peerVerifier(options.trust, log),
         router: (router) => void routePeer(router, handlers),
         log: networkLog(log),
       },
     );
     log.info({ event: "node-started", nodeId, port: mesh.port, wallets: shares.ids().length }, "node is up");
-    return new MpcNode(nodeId, { mesh, pool }, dependencies);
+    const { votes } = dependencies;
+    const stopPruning = repeat(clock, PRUNE_INTERVAL_MS, () => votes.prune(clock.nowMs()));
+    const stopFollowing = followRevocations(options.trust, { intervalMs: options.trustReloadIntervalMs, clock, log });
+    const stopChores = (): void => {
+      stopPruning();
+      stopFollowing();
+    };
+    return new MpcNode(nodeId, { mesh, pool, stopChores }, dependencies);
   }
 
   /** Lets running calls finish, then closes peers, threads and stores. */
   async close(): Promise<void> {
-    this.#stopPruning();
+    this.#stopChores();
     await this.#mesh.close();
     await this.#pool.close();
     await this.#dependencies.votes.close();

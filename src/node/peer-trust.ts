@@ -1,50 +1,40 @@
 import type { Clock } from "../crypto/ambient.js";
-import { InvalidInput } from "../crypto/fault.js";
-import { parseCertificatesPem } from "../network/identity/certificate.js";
-import { PeerIdentityVerifier, type RefusalReason } from "../network/identity/peer-verifier.js";
-import { RevocationLists, revocationListFromPem } from "../network/identity/revocation-lists.js";
-import type { Roster } from "../network/identity/roster.js";
+import type { TrustFiles } from "../network/identity/trust-files.js";
 import type { PeerVerifier } from "../network/peer-verifier.js";
 import type { Logger } from "./log.js";
 
-/** Whom a node or coordinator lets in: the authorities, who stands in the roster, what is revoked. All PEM. */
-export interface TrustFiles {
-  readonly rootPem: string;
-  readonly intermediatePem: string;
-  readonly revocationListPem: string;
-}
-
-/** The one certificate verifier, set up for a mesh. @throws InvalidInput when a file cannot be used */
-export function peerTrust(
-  files: TrustFiles,
-  parts: {
-    readonly roster: Roster;
-    readonly clock: Clock;
-    readonly log: Logger;
-    readonly count?: (outcome: "accepted" | RefusalReason) => void;
-  },
-): PeerVerifier {
-  const { roster, clock, log } = parts;
-  const roots = parseCertificatesPem(files.rootPem);
-  const intermediates = parseCertificatesPem(files.intermediatePem);
-  const revocations = new RevocationLists({ authorities: [...roots, ...intermediates] });
-  const accepted = revocations.accept(revocationListFromPem(files.revocationListPem), clock.nowMs());
-  if (!accepted.ok) {
-    throw new InvalidInput("revocation-list", `the revocation list cannot be used: ${accepted.reason}`, {
-      reason: accepted.reason,
-    });
-  }
-  const verifier = new PeerIdentityVerifier(
-    { roots: roots.map(({ der }) => der), intermediates: intermediates.map(({ der }) => der), roster, revocations },
-    { clock, ...(parts.count === undefined ? {} : { count: parts.count }) },
-  );
+/** The certificate verifier as the mesh asks it, with every refusal and warning in the log. */
+export function peerVerifier(trust: TrustFiles, log: Logger): PeerVerifier {
   return (chain, expectedNodeId) => {
-    const verdict = verifier.verify(chain, expectedNodeId);
+    const verdict = trust.verifier.verify(chain, expectedNodeId);
     if (!verdict.ok)
-      log.warn({ event: "peer-refused", reason: verdict.reason, expectedNodeId }, "a peer's certificate was refused");
+      log.warn({ event: "peer-refused", reason: verdict.reason, expectedNodeId }, "a peer's certificate is refused");
     else
       for (const warning of verdict.warnings)
         log.warn({ event: warning, peer: verdict.nodeId, notAfterMs: verdict.notAfterMs });
     return verdict;
   };
+}
+
+/** Reads the revocation lists again and again, so that a revoked peer's next handshake fails. Returns how to stop. */
+export function followRevocations(
+  trust: TrustFiles,
+  { intervalMs, clock, log }: { readonly intervalMs: number; readonly clock: Clock; readonly log: Logger },
+): () => void {
+  let cancel = (): void => {};
+  const read = async (): Promise<void> => {
+    try {
+      for (const result of await trust.readRevocations()) {
+        if (!result.ok) log.error({ event: "revocation-list-refused", path: result.path, reason: result.reason });
+      }
+    } catch (error) {
+      log.error({ event: "revocation-list-unreadable", err: error });
+    }
+    schedule();
+  };
+  const schedule = (): void => {
+    cancel = clock.after(intervalMs, () => void read());
+  };
+  schedule();
+  return () => cancel();
 }

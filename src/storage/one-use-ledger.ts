@@ -213,7 +213,7 @@ export class OneUseLedger {
    *
    * @throws InvalidInput "item-invalid", "item-known" (the id was here before, in whatever state), "item-epoch-over"
    *   (the wallet's items of that epoch were burned), "ledger-full"
-   * @throws Unavailable "ledger-write-failed": none of them will ever be available
+   * @throws Unavailable "ledger-write-failed": none of them is available, nor will be once the disk is written again
    */
   async put(items: readonly OneUseItem[]): Promise<void> {
     if (items.length > MAX_PUT) throw invalid("items", { limit: MAX_PUT });
@@ -381,6 +381,7 @@ export class OneUseLedger {
     this.#closed = true;
     await this.#exclusive.catch(() => undefined);
     await this.#writing;
+    if (this.#unsettled.size > 0) await this.#commit([]).catch(() => undefined);
     await this.#compact();
     await this.#disk.close();
     this.#sealer.erase();

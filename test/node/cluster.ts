@@ -9,11 +9,14 @@ import { ed25519PublicKey } from "../../src/crypto/ed25519.js";
 import { createDevelopmentPki, type DevelopmentNode } from "../../src/network/identity/development-pki.js";
 import { MessageIdentity } from "../../src/network/identity/message-identity.js";
 import { Roster } from "../../src/network/identity/roster.js";
+import { loadTlsCredentials } from "../../src/network/identity/tls-credentials.js";
+import { TrustFiles } from "../../src/network/identity/trust-files.js";
 import { PeerMesh } from "../../src/network/peer-mesh.js";
+import type { TransportCredentials } from "../../src/network/quic-endpoint.js";
 import { systemClock, systemRandom } from "../../src/node/ambient.js";
-import { networkLog, processLog } from "../../src/node/log.js";
+import { type Logger, networkLog, processLog } from "../../src/node/log.js";
 import { MpcNode } from "../../src/node/node.js";
-import { peerTrust, type TrustFiles } from "../../src/node/peer-trust.js";
+import { peerVerifier } from "../../src/node/peer-trust.js";
 import { KeyStore } from "../../src/storage/key-store.js";
 import { LevelVoteStore } from "../../src/storage/level-vote-store.js";
 import { SecretBytes } from "../../src/storage/secret-bytes.js";
@@ -34,6 +37,14 @@ export async function freeUdpPorts(count: number): Promise<number[]> {
 }
 
 export const TEST_AUTHORITY = { name: "treasury", seed: new Uint8Array(32).fill(7) };
+export interface ClusterMember {
+  readonly identity: MessageIdentity;
+  readonly listen: { readonly host: string; readonly port: number };
+  readonly credentials: TransportCredentials;
+  readonly trust: TrustFiles;
+  readonly roster: Roster;
+}
+
 const quickHash = { memoryKib: 64, passes: 1, lanes: 1 };
 
 /** Five nodes and a coordinator's mesh in one process, over real QUIC on loopback. */
@@ -41,20 +52,23 @@ export class TestCluster {
   readonly folder: string;
   readonly roster: Roster;
   readonly nodes = new Map<string, MpcNode>();
-  readonly calls: PeerCalls;
-  readonly mesh: PeerMesh;
+  /** What a coordinator of this cluster starts with. */
+  readonly coordinator: ClusterMember;
+  readonly log: Logger;
+  #mesh: PeerMesh | undefined;
   readonly #startNode: (nodeId: string) => Promise<MpcNode>;
 
   private constructor(parts: {
     folder: string;
     roster: Roster;
-    mesh: PeerMesh;
+    coordinator: ClusterMember;
+    log: Logger;
     startNode: (nodeId: string) => Promise<MpcNode>;
   }) {
     this.folder = parts.folder;
     this.roster = parts.roster;
-    this.mesh = parts.mesh;
-    this.calls = new PeerCalls(parts.mesh);
+    this.coordinator = parts.coordinator;
+    this.log = parts.log;
     this.#startNode = parts.startNode;
   }
 
@@ -79,16 +93,18 @@ export class TestCluster {
         identityKey,
       })),
     );
-    const trust: TrustFiles = {
-      rootPem: await readFile(pki.paths.rootCertificate, "utf8"),
-      intermediatePem: await readFile(pki.paths.intermediateCertificate, "utf8"),
-      revocationListPem: await readFile(pki.paths.revocationList, "utf8"),
-    };
+    const trust = await TrustFiles.load(
+      {
+        rootPath: pki.paths.rootCertificate,
+        intermediatePath: pki.paths.intermediateCertificate,
+        revocationListPaths: [pki.paths.revocationList],
+        roster,
+      },
+      { clock: systemClock },
+    );
     const log = processLog({ name: "test", level: process.env["TEST_LOG"] ?? "silent" });
-    const credentials = async (node: DevelopmentNode) => ({
-      certificateChainPem: await readFile(node.tlsChainPath, "utf8"),
-      privateKeyPem: await readFile(node.tlsKeyPath, "utf8"),
-    });
+    const credentials = ({ nodeId, tlsKeyPath, tlsChainPath }: DevelopmentNode) =>
+      loadTlsCredentials({ nodeId, keyPath: tlsKeyPath, chainPath: tlsChainPath });
     const find = (nodeId: string): DevelopmentNode => {
       const node = pki.nodes.find((candidate) => candidate.nodeId === nodeId);
       if (node === undefined) throw new Error(`no ${nodeId}`);
@@ -115,12 +131,15 @@ export class TestCluster {
           network: "regtest",
           credentials: await credentials(node),
           trust,
+          trustReloadIntervalMs: 60_000,
           policy: options.policy ?? DEFAULT_POLICY,
           authorities: new Map([[TEST_AUTHORITY.name, ed25519PublicKey(TEST_AUTHORITY.seed)]]),
           version: "test",
           sessionWorkers: 1,
           roundTimeoutMs: 3_000,
           sessionTimeoutMs: 10_000,
+          maxRequestWindowMs: 3_600_000,
+          clockSkewMs: 5_000,
         },
         {
           clock: systemClock,
@@ -132,25 +151,44 @@ export class TestCluster {
         },
       );
     };
-    const mesh = await PeerMesh.start(
-      {
-        nodeId: "coordinator-1",
+    const coordinator = find("coordinator-1");
+    const cluster = new TestCluster({
+      folder,
+      roster,
+      log,
+      startNode,
+      coordinator: {
+        identity: MessageIdentity.fromPem("coordinator-1", await readFile(coordinator.identityKeyPath, "utf8")),
         listen: { host: "127.0.0.1", port: roster.get("coordinator-1")?.port ?? 0 },
-        peers: roster.nodes.map(({ nodeId, host, port }) => ({ nodeId, host, port, dial: "us" as const })),
-        credentials: await credentials(find("coordinator-1")),
+        credentials: await credentials(coordinator),
+        trust,
+        roster,
+      },
+    });
+    await Promise.all(nodeIds.map((nodeId) => cluster.startNode(nodeId)));
+    return cluster;
+  }
+
+  /** A coordinator's calls to the nodes, without a coordinator. */
+  async connect(): Promise<PeerCalls> {
+    const { identity, listen, credentials, trust } = this.coordinator;
+    this.#mesh = await PeerMesh.start(
+      {
+        nodeId: identity.nodeId,
+        listen,
+        peers: this.roster.nodes.map(({ nodeId, host, port }) => ({ nodeId, host, port, dial: "us" as const })),
+        credentials,
       },
       {
         clock: systemClock,
         random: systemRandom,
-        verifier: peerTrust(trust, { roster, clock: systemClock, log }),
+        verifier: peerVerifier(trust, this.log),
         router: () => {},
-        log: networkLog(log.child({ nodeId: "coordinator-1" })),
+        log: networkLog(this.log.child({ nodeId: identity.nodeId })),
       },
     );
-    const cluster = new TestCluster({ folder, roster, mesh, startNode });
-    await Promise.all(nodeIds.map((nodeId) => cluster.startNode(nodeId)));
-    await mesh.ready(nodeIds, 10_000);
-    return cluster;
+    await this.#mesh.ready([...this.nodes.keys()], 10_000);
+    return new PeerCalls(this.#mesh);
   }
 
   async startNode(nodeId: string): Promise<void> {
@@ -163,7 +201,7 @@ export class TestCluster {
   }
 
   async close(): Promise<void> {
-    await this.mesh.close();
+    await this.#mesh?.close();
     await Promise.all([...this.nodes.values()].map((node) => node.close()));
     await rm(this.folder, { recursive: true, force: true });
   }

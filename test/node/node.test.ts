@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
+import type { PeerCalls } from "../../src/coordinator/peer-calls.js";
 import { InvalidInput } from "../../src/crypto/fault.js";
 import { systemRandom } from "../../src/node/ambient.js";
 import type { ChainSource } from "../../src/wallet/chain-source.js";
@@ -11,8 +12,10 @@ const noChain = {} as ChainSource;
 
 describe("five nodes over QUIC", () => {
   let cluster: TestCluster;
+  let calls: PeerCalls;
   before(async () => {
     cluster = await TestCluster.start({ nodes: 5, chain: noChain });
+    calls = await cluster.connect();
   });
   after(async () => {
     await cluster.close();
@@ -29,7 +32,7 @@ describe("five nodes over QUIC", () => {
     ...change,
   });
   const generate = (request: KeyGenerationOrder) =>
-    Promise.all(request.parties.map((nodeId) => cluster.calls.generate(nodeId, request, AbortSignal.timeout(20_000))));
+    Promise.all(request.parties.map((nodeId) => calls.generate(nodeId, request, AbortSignal.timeout(20_000))));
 
   it("generate one key on which all agree", async () => {
     const startedMs = performance.now();
@@ -43,7 +46,7 @@ describe("five nodes over QUIC", () => {
 
   it("refuse a wallet that exists, another network, a stranger as party, and a session id twice", async () => {
     const code = (wanted: string) => (fault: unknown) => fault instanceof InvalidInput && fault.code === wanted;
-    const ask = (request: KeyGenerationOrder) => cluster.calls.generate("node-1", request, AbortSignal.timeout(10_000));
+    const ask = (request: KeyGenerationOrder) => calls.generate("node-1", request, AbortSignal.timeout(10_000));
     await assert.rejects(ask(order("wallet-a")), code("wallet-exists"));
     await assert.rejects(ask(order("wallet-b", { network: "mainnet" })), code("network-mismatch"));
     await assert.rejects(ask(order("wallet-b", { parties: ["node-1", "node-9"] })), code("party-unknown"));

@@ -139,7 +139,8 @@ describe("frames", () => {
   it("are the size-delimited frames of the schema", async () => {
     const short = Buffer.concat([head, ...encodeData(payload.subarray(0, 200), limits.frameBytes), end]);
     const decoded: Frame["kind"][] = [];
-    for await (const { kind } of sizeDelimitedDecodeStream(FrameSchema, createAsyncIterable([short]))) decoded.push(kind);
+    for await (const { kind } of sizeDelimitedDecodeStream(FrameSchema, createAsyncIterable([short])))
+      decoded.push(kind);
     assert.deepEqual(
       decoded.map(({ case: name }) => name),
       ["head", "data", "end"],
@@ -272,7 +273,10 @@ describe("small parts", () => {
 
   it("an invented traffic class is the least urgent", () => {
     assert.equal(trafficRank("root"), TRAFFIC_CLASSES.length - 1);
-    assert.deepEqual(TRAFFIC_CLASSES.map((_, rank) => streamUrgency(rank)), [32, 64, 96, 128]);
+    assert.deepEqual(
+      TRAFFIC_CLASSES.map((_, rank) => streamUrgency(rank)),
+      [32, 64, 96, 128],
+    );
   });
 
   it("the classes' calls are the connection's streams", () => {

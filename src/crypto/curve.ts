@@ -31,8 +31,11 @@ const SCALAR_BYTES = 32;
 
 const asHex = (bytes: Uint8Array): string =>
   Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("hex");
-const toBytes32 = (value: bigint): Uint8Array =>
-  new Uint8Array(Buffer.from(value.toString(16).padStart(64, "0"), "hex"));
+
+function toBytes32(value: bigint): Uint8Array {
+  if (value < 0n || value >= q) throw new Bug("a scalar lies in [0, q)");
+  return new Uint8Array(Buffer.from(value.toString(16).padStart(64, "0"), "hex"));
+}
 
 /** Reduces any integer modulo q. */
 export function scalar(value: bigint): Scalar {

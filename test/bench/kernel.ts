@@ -205,7 +205,8 @@ function totals(): void {
 }
 
 const quick = process.argv.includes("--quick");
-for (const profile of profiles.filter(({ name }) => process.argv.length <= 2 || quick || process.argv.includes(name))) {
+const chosen = process.argv.slice(2).filter((word) => !word.startsWith("-"));
+for (const profile of profiles.filter(({ name }) => chosen.length === 0 || chosen.includes(name))) {
   rows.length = 0;
   const context = { profile, ssid: new Uint8Array(32), round: "bench", prover: 1, verifier: 2 };
   kernel(profile);

@@ -186,7 +186,9 @@ export function pairwiseCoprime(moduli: readonly bigint[]): boolean {
 export async function generateBlumPrime(bits: number, { safe }: { readonly safe: boolean }): Promise<bigint> {
   for (;;) {
     const p = await new Promise<bigint>((resolve, reject) => {
-      generatePrime(bits, { bigint: true, safe }, (error, prime) => (error === null ? resolve(prime) : reject(error)));
+      generatePrime(bits, { bigint: true, safe }, (error, prime) =>
+        error instanceof Error ? reject(error) : resolve(prime),
+      );
     });
     if (p >> BigInt(bits - 2) === 3n && p % 4n === 3n) return p;
   }

@@ -19,7 +19,9 @@ const plugin = createEcmaScriptPlugin({
         .split(".")
         .slice(1, -1)
         .map((word) => word[0].toUpperCase() + word.slice(1));
-      const title = words.join("");
+      // A version other than v1 is part of the name: packages a.v1 and a.v1alpha must not collide.
+      const version = name.split(".").at(-1);
+      const title = words.join("") + (version === "v1" ? "" : version[0].toUpperCase() + version.slice(1));
       f.print("/** Every service of package ", name, ". A handler that is missing does not compile. */");
       f.print("export interface ", title, "Handlers {");
       for (const service of services) {

@@ -263,7 +263,13 @@ export function auxExchange(firstStep: number) {
       };
       const own = moduli(accused);
       const others = parties.filter((party) => party !== accused);
-      if (gcd(others.reduce((product, party) => (product * moduli(party)) % own, 1n), own) === 1n) return true;
+      if (
+        gcd(
+          others.reduce((product, party) => (product * moduli(party)) % own, 1n),
+          own,
+        ) === 1n
+      )
+        return true;
       return !others.some((party) => {
         const proof = view.everyone(PROOF).get(party);
         if (proof === undefined || gcd(moduli(party), own) === 1n) return false;
@@ -287,12 +293,7 @@ export function auxExchange(firstStep: number) {
     // Fig. 7, round 1: N_i, N̂_i, s_i, t_i with ψ̂_i, rid_i, u_i; broadcast V_i.
     const paillier = new PaillierSecret(primes.paillier.p, primes.paillier.q, profile);
     const ringPedersen = RingPedersenTrapdoor.generate(primes.ringPedersen, profile, random);
-    const parameters = prm.prove(
-      context(OPENING, 0),
-      { setup: ringPedersen },
-      { trapdoor: ringPedersen },
-      random,
-    );
+    const parameters = prm.prove(context(OPENING, 0), { setup: ringPedersen }, { trapdoor: ringPedersen }, random);
     const own = ringPedersen.toBytes();
     const opening = create(AuxOpeningSchema, {
       paillierModulus: paillier.toBytes(),

@@ -119,7 +119,11 @@ export function decodeAuxInfo(bytes: Uint8Array): AuxInfo {
     },
     profile,
   );
-  if (own?.paillier.N !== paillier.N || own.ringPedersen.N !== ringPedersen.N || own.ringPedersen.s !== ringPedersen.s) {
+  if (
+    own?.paillier.N !== paillier.N ||
+    own.ringPedersen.N !== ringPedersen.N ||
+    own.ringPedersen.s !== ringPedersen.s
+  ) {
     throw new InvalidInput("aux-info", "the factors do not fit the own public numbers", { self });
   }
   return { self, profile, paillier, ringPedersen, parties: parties.set(self, { paillier, ringPedersen }) };

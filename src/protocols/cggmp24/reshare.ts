@@ -78,9 +78,7 @@ function* run(
     throw new InvalidInput("reshare-share", "a dealer needs its share of the key");
   }
   const constant = // w_i = λ_i(S) x_i
-    deals && old !== undefined
-      ? Scalar.times(lagrangeCoefficient(self, pub.dealers), old.secretShare)
-      : Scalar.zero;
+    deals && old !== undefined ? Scalar.times(lagrangeCoefficient(self, pub.dealers), old.secretShare) : Scalar.zero;
 
   // Π_{i∈S} W_i = X, so the new shares are shares of the same key whatever the dealers choose.
   const { secretShare, publicShares } = yield* additive.deal(participant, { constant, base: Scalar.zero });

@@ -19,7 +19,15 @@ if (files.length === 0) {
 }
 const run = spawnSync(
   process.execPath,
-  ["--enable-source-maps", "--test", "--test-timeout=300000", "--test-concurrency=2", ...options, ...files],
+  [
+    "--enable-source-maps",
+    "--test",
+    "--test-timeout=300000",
+    "--test-reporter=spec",
+    "--test-concurrency=2",
+    ...options,
+    ...files,
+  ],
   { cwd: root, stdio: "inherit" },
 );
 process.exit(run.status ?? 1);

@@ -130,6 +130,26 @@ function parseRequest(bytes: Uint8Array): PaymentRequestMessage | undefined {
   }
 }
 
+/** What a request says, unverified: for showing it. Undefined when it does not decode. Total. */
+export function readPaymentRequest(signed: SignedPaymentRequest):
+  | {
+      readonly requestId: string;
+      readonly walletId: string;
+      readonly recipients: readonly RequestedOutput[];
+      readonly metadataJson: string;
+    }
+  | undefined {
+  const message = parseRequest(signed.request);
+  if (message === undefined) return undefined;
+  const recipients = message.recipients.map(({ address, amountSat }) => ({ address, amountSat }));
+  return {
+    requestId: message.requestId,
+    walletId: message.walletId,
+    recipients,
+    metadataJson: message.metadataJson,
+  };
+}
+
 function isJson(text: string): boolean {
   try {
     JSON.parse(text);

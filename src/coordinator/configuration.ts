@@ -10,6 +10,7 @@ import {
   ms,
   networkSection,
   path,
+  policySection,
   port,
   postgresSection,
   processSection,
@@ -74,6 +75,8 @@ export function coordinatorConfigurationSchema(folder: string) {
         ...votingKeys,
         signingAttempts: count(1, 10).default(3),
         electionTtlMs: ms(1000, 60_000).default(3000),
+        // What payments are built within. Nodes judge them by their own policy, of the same version.
+        policy: policySection(),
       })
       .prefault({}),
     logging: loggingSection(),

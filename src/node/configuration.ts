@@ -117,8 +117,14 @@ export const postgresSection = (folder: string) =>
 export const etcdSection = (folder: string) =>
   z
     .strictObject({
-      endpoints: z.array(z.url({ protocol: /^https?$/ })).min(1).max(9),
-      namespace: z.string().regex(/^[a-z0-9/-]{1,64}$/).default("mpc-wallet"),
+      endpoints: z
+        .array(z.url({ protocol: /^https?$/ }))
+        .min(1)
+        .max(9),
+      namespace: z
+        .string()
+        .regex(/^[a-z0-9/-]{1,64}$/)
+        .default("mpc-wallet"),
       caCertificateFile: path(folder).optional(),
       certificateFile: path(folder).optional(),
       privateKeyFile: path(folder).optional(),
@@ -201,7 +207,7 @@ export const votingKeys = {
 };
 
 /** Section [consensus.policy]: what this node approves, whoever asks. */
-const policySection = () =>
+export const policySection = () =>
   z
     .strictObject({
       version: z.int().min(1).default(1).transform(BigInt),

@@ -2,7 +2,7 @@
 // @generated from file mpcwallet/frost/v1/frost.proto (package mpcwallet.frost.v1, syntax proto3)
 /* eslint-disable */
 
-// Messages of FROST (RFC 9591, ciphersuite of BIP340) in the session machinery.
+// Signing messages of FROST (RFC 9591 with the hashes of BIP340).
 
 import type { GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
@@ -14,107 +14,10 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file mpcwallet/frost/v1/frost.proto.
  */
 export const file_mpcwallet_frost_v1_frost: GenFile = /*@__PURE__*/
-  fileDesc("Ch5tcGN3YWxsZXQvZnJvc3QvdjEvZnJvc3QucHJvdG8SEm1wY3dhbGxldC5mcm9zdC52MSJ/ChBLZXlnZW5Db21taXRtZW50EjAKDGNvZWZmaWNpZW50cxgBIAMoCzIaLm1wY3dhbGxldC5jcnlwdG8udjEuUG9pbnQSGgoScHJvb2Zfb2Zfa25vd2xlZGdlGAIgASgMEh0KFWNoYWluX2NvZGVfY29tbWl0bWVudBgDIAEoDCI1Cg1LZXlnZW5PcGVuaW5nEhIKCmNoYWluX2NvZGUYASABKAwSEAoIYmxpbmRpbmcYAiABKAwiOQoLS2V5Z2VuU2hhcmUSKgoFc2hhcmUYASABKAsyGy5tcGN3YWxsZXQuY3J5cHRvLnYxLlNjYWxhciIUChJLZXlnZW5Db25maXJtYXRpb24iTAoQTm9uY2VDb21taXRtZW50cxI4Cgtjb21taXRtZW50cxgBIAMoCzIjLm1wY3dhbGxldC5mcm9zdC52MS5Ob25jZUNvbW1pdG1lbnQiagoPTm9uY2VDb21taXRtZW50EioKBmhpZGluZxgBIAEoCzIaLm1wY3dhbGxldC5jcnlwdG8udjEuUG9pbnQSKwoHYmluZGluZxgCIAEoCzIaLm1wY3dhbGxldC5jcnlwdG8udjEuUG9pbnQiPgoPU2lnbmF0dXJlU2hhcmVzEisKBnNoYXJlcxgBIAMoCzIbLm1wY3dhbGxldC5jcnlwdG8udjEuU2NhbGFyYgZwcm90bzM", [file_mpcwallet_crypto_v1_elements]);
+  fileDesc("Ch5tcGN3YWxsZXQvZnJvc3QvdjEvZnJvc3QucHJvdG8SEm1wY3dhbGxldC5mcm9zdC52MSJMChBOb25jZUNvbW1pdG1lbnRzEjgKC2NvbW1pdG1lbnRzGAEgAygLMiMubXBjd2FsbGV0LmZyb3N0LnYxLk5vbmNlQ29tbWl0bWVudCJqCg9Ob25jZUNvbW1pdG1lbnQSKgoGaGlkaW5nGAEgASgLMhoubXBjd2FsbGV0LmNyeXB0by52MS5Qb2ludBIrCgdiaW5kaW5nGAIgASgLMhoubXBjd2FsbGV0LmNyeXB0by52MS5Qb2ludCI+Cg9TaWduYXR1cmVTaGFyZXMSKwoGc2hhcmVzGAEgAygLMhsubXBjd2FsbGV0LmNyeXB0by52MS5TY2FsYXJiBnByb3RvMw", [file_mpcwallet_crypto_v1_elements]);
 
 /**
- * DKG step 1, broadcast: Feldman commitment and proof of knowledge of the constant term.
- *
- * @generated from message mpcwallet.frost.v1.KeygenCommitment
- */
-export type KeygenCommitment = Message<"mpcwallet.frost.v1.KeygenCommitment"> & {
-  /**
-   * F_i: exactly t points.
-   *
-   * @generated from field: repeated mpcwallet.crypto.v1.Point coefficients = 1;
-   */
-  coefficients: Point[];
-
-  /**
-   * Schnorr proof of knowledge, 64 bytes as noble-curves encodes it.
-   *
-   * @generated from field: bytes proof_of_knowledge = 2;
-   */
-  proofOfKnowledge: Uint8Array;
-
-  /**
-   * Commitment to this party's contribution to the chain code, 32 bytes.
-   *
-   * @generated from field: bytes chain_code_commitment = 3;
-   */
-  chainCodeCommitment: Uint8Array;
-};
-
-/**
- * Describes the message mpcwallet.frost.v1.KeygenCommitment.
- * Use `create(KeygenCommitmentSchema)` to create a new message.
- */
-export const KeygenCommitmentSchema: GenMessage<KeygenCommitment> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_frost_v1_frost, 0);
-
-/**
- * DKG step 2, broadcast: opening of the chain-code contribution.
- *
- * @generated from message mpcwallet.frost.v1.KeygenOpening
- */
-export type KeygenOpening = Message<"mpcwallet.frost.v1.KeygenOpening"> & {
-  /**
-   * c_i, 32 bytes.
-   *
-   * @generated from field: bytes chain_code = 1;
-   */
-  chainCode: Uint8Array;
-
-  /**
-   * Blinding of the commitment, 32 bytes.
-   *
-   * @generated from field: bytes blinding = 2;
-   */
-  blinding: Uint8Array;
-};
-
-/**
- * Describes the message mpcwallet.frost.v1.KeygenOpening.
- * Use `create(KeygenOpeningSchema)` to create a new message.
- */
-export const KeygenOpeningSchema: GenMessage<KeygenOpening> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_frost_v1_frost, 1);
-
-/**
- * DKG step 2, direct: f_i(j).
- *
- * @generated from message mpcwallet.frost.v1.KeygenShare
- */
-export type KeygenShare = Message<"mpcwallet.frost.v1.KeygenShare"> & {
-  /**
-   * @generated from field: mpcwallet.crypto.v1.Scalar share = 1;
-   */
-  share?: Scalar | undefined;
-};
-
-/**
- * Describes the message mpcwallet.frost.v1.KeygenShare.
- * Use `create(KeygenShareSchema)` to create a new message.
- */
-export const KeygenShareSchema: GenMessage<KeygenShare> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_frost_v1_frost, 2);
-
-/**
- * DKG step 3, broadcast: an empty message whose envelope carries the echo of all broadcasts.
- *
- * @generated from message mpcwallet.frost.v1.KeygenConfirmation
- */
-export type KeygenConfirmation = Message<"mpcwallet.frost.v1.KeygenConfirmation"> & {
-};
-
-/**
- * Describes the message mpcwallet.frost.v1.KeygenConfirmation.
- * Use `create(KeygenConfirmationSchema)` to create a new message.
- */
-export const KeygenConfirmationSchema: GenMessage<KeygenConfirmation> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_frost_v1_frost, 3);
-
-/**
- * Signing step 1, broadcast: one pair of nonce commitments for each message that is signed.
+ * Step 1, broadcast: one pair of nonce commitments for each message that is signed.
  *
  * @generated from message mpcwallet.frost.v1.NonceCommitments
  */
@@ -130,7 +33,7 @@ export type NonceCommitments = Message<"mpcwallet.frost.v1.NonceCommitments"> & 
  * Use `create(NonceCommitmentsSchema)` to create a new message.
  */
 export const NonceCommitmentsSchema: GenMessage<NonceCommitments> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_frost_v1_frost, 4);
+  messageDesc(file_mpcwallet_frost_v1_frost, 0);
 
 /**
  * @generated from message mpcwallet.frost.v1.NonceCommitment
@@ -156,10 +59,10 @@ export type NonceCommitment = Message<"mpcwallet.frost.v1.NonceCommitment"> & {
  * Use `create(NonceCommitmentSchema)` to create a new message.
  */
 export const NonceCommitmentSchema: GenMessage<NonceCommitment> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_frost_v1_frost, 5);
+  messageDesc(file_mpcwallet_frost_v1_frost, 1);
 
 /**
- * Signing step 2, broadcast: z_i for each message.
+ * Step 2, broadcast: z_i for each message.
  *
  * @generated from message mpcwallet.frost.v1.SignatureShares
  */
@@ -175,5 +78,5 @@ export type SignatureShares = Message<"mpcwallet.frost.v1.SignatureShares"> & {
  * Use `create(SignatureSharesSchema)` to create a new message.
  */
 export const SignatureSharesSchema: GenMessage<SignatureShares> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_frost_v1_frost, 6);
+  messageDesc(file_mpcwallet_frost_v1_frost, 2);
 

@@ -12,7 +12,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file mpcwallet/session/v1/session.proto.
  */
 export const file_mpcwallet_session_v1_session: GenFile = /*@__PURE__*/
-  fileDesc("CiJtcGN3YWxsZXQvc2Vzc2lvbi92MS9zZXNzaW9uLnByb3RvEhRtcGN3YWxsZXQuc2Vzc2lvbi52MSJ8CghFbnZlbG9wZRIMCgRzc2lkGAEgASgMEg0KBXJvdW5kGAIgASgJEg4KBnNlbmRlchgDIAEoDRIRCglyZWNpcGllbnQYBCABKA0SDAoEZWNobxgFIAEoDBIPCgdwYXlsb2FkGAYgASgMEhEKCXNpZ25hdHVyZRgHIAEoDCJDCg5FY2hvRGlzY2xvc3VyZRIxCgllbnZlbG9wZXMYASADKAsyHi5tcGN3YWxsZXQuc2Vzc2lvbi52MS5FbnZlbG9wZSJuCghFdmlkZW5jZRIPCgdhY2N1c2VkGAEgASgNEg8KB2FjY3VzZXIYAiABKA0SDQoFY2hlY2sYAyABKAkSMQoJZW52ZWxvcGVzGAQgAygLMh4ubXBjd2FsbGV0LnNlc3Npb24udjEuRW52ZWxvcGViBnByb3RvMw");
+  fileDesc("CiJtcGN3YWxsZXQvc2Vzc2lvbi92MS9zZXNzaW9uLnByb3RvEhRtcGN3YWxsZXQuc2Vzc2lvbi52MSKjAQoIRW52ZWxvcGUSDAoEc3NpZBgBIAEoDBINCgVyb3VuZBgCIAEoCRIOCgZzZW5kZXIYAyABKA0SEQoJcmVjaXBpZW50GAQgASgNEgwKBGVjaG8YBSABKAwSEQoHcGF5bG9hZBgGIAEoDEgAEhgKDnBheWxvYWRfc2hhMjU2GAcgASgMSAASEQoJc2lnbmF0dXJlGAggASgMQgkKB2NvbnRlbnQicQoORWNob0Rpc2Nsb3N1cmUSMAoIcmVjZWl2ZWQYASADKAsyHi5tcGN3YWxsZXQuc2Vzc2lvbi52MS5FbnZlbG9wZRItCgVjYXVzZRgCIAEoCzIeLm1wY3dhbGxldC5zZXNzaW9uLnYxLkVudmVsb3BlInsKCEV2aWRlbmNlEgwKBHNzaWQYASABKAwSDwoHYWNjdXNlZBgCIAEoDRIPCgdhY2N1c2VyGAMgASgNEg0KBWNoZWNrGAQgASgJEjAKCGV4aGliaXRzGAUgAygLMh4ubXBjd2FsbGV0LnNlc3Npb24udjEuRW52ZWxvcGViBnByb3RvMw");
 
 /**
  * One signed message of a session.
@@ -56,16 +56,30 @@ export type Envelope = Message<"mpcwallet.session.v1.Envelope"> & {
   echo: Uint8Array;
 
   /**
-   * The round's message, serialized.
-   *
-   * @generated from field: bytes payload = 6;
+   * @generated from oneof mpcwallet.session.v1.Envelope.content
    */
-  payload: Uint8Array;
+  content: {
+    /**
+     * The round's message, serialized.
+     *
+     * @generated from field: bytes payload = 6;
+     */
+    value: Uint8Array;
+    case: "payload";
+  } | {
+    /**
+     * SHA-256 of the payload where the payload itself is not needed (echo disclosures, evidence), 32 bytes.
+     *
+     * @generated from field: bytes payload_sha256 = 7;
+     */
+    value: Uint8Array;
+    case: "payloadSha256";
+  } | { case: undefined; value?: undefined };
 
   /**
    * Ed25519 over the typed hash of all fields above (the payload by its SHA-256), 64 bytes.
    *
-   * @generated from field: bytes signature = 7;
+   * @generated from field: bytes signature = 8;
    */
   signature: Uint8Array;
 };
@@ -78,17 +92,25 @@ export const EnvelopeSchema: GenMessage<Envelope> = /*@__PURE__*/
   messageDesc(file_mpcwallet_session_v1_session, 0);
 
 /**
- * The broadcasts that a party received, disclosed after an echo mismatch so that the equivocator is named.
+ * What a party received, disclosed after an echo mismatch so that the equivocator is named.
  *
  * @generated from message mpcwallet.session.v1.EchoDisclosure
  */
 export type EchoDisclosure = Message<"mpcwallet.session.v1.EchoDisclosure"> & {
   /**
-   * Envelopes of every broadcast round of the earlier steps, ordered by step, round and sender.
+   * Broadcasts of every step before the mismatch, ordered by step, round and sender; payloads withheld.
    *
-   * @generated from field: repeated mpcwallet.session.v1.Envelope envelopes = 1;
+   * @generated from field: repeated mpcwallet.session.v1.Envelope received = 1;
    */
-  envelopes: Envelope[];
+  received: Envelope[];
+
+  /**
+   * Why this party discloses, payload withheld: the envelope whose echo differs from its own, or the disclosure of
+   * another party that it answers.
+   *
+   * @generated from field: mpcwallet.session.v1.Envelope cause = 2;
+   */
+  cause?: Envelope | undefined;
 };
 
 /**
@@ -105,32 +127,40 @@ export const EchoDisclosureSchema: GenMessage<EchoDisclosure> = /*@__PURE__*/
  */
 export type Evidence = Message<"mpcwallet.session.v1.Evidence"> & {
   /**
+   * Session digest, 32 bytes.
+   *
+   * @generated from field: bytes ssid = 1;
+   */
+  ssid: Uint8Array;
+
+  /**
    * Party index of the accused.
    *
-   * @generated from field: uint32 accused = 1;
+   * @generated from field: uint32 accused = 2;
    */
   accused: number;
 
   /**
    * Party index of the accuser; a directed check is evaluated from its place.
    *
-   * @generated from field: uint32 accuser = 2;
+   * @generated from field: uint32 accuser = 3;
    */
   accuser: number;
 
   /**
-   * Name of the check that failed: a check of the protocol, or "equivocation", "malformed", "false-echo".
+   * Name of the check that failed: a check of the protocol, or one of the engine's own ("equivocation", "malformed",
+   * "false-echo", "false-alarm", "malformed-disclosure").
    *
-   * @generated from field: string check = 3;
+   * @generated from field: string check = 4;
    */
   check: string;
 
   /**
-   * Exactly the signed envelopes that the check needs.
+   * The accused's envelope that the check convicts, then what else it needs.
    *
-   * @generated from field: repeated mpcwallet.session.v1.Envelope envelopes = 4;
+   * @generated from field: repeated mpcwallet.session.v1.Envelope exhibits = 5;
    */
-  envelopes: Envelope[];
+  exhibits: Envelope[];
 };
 
 /**

@@ -1,0 +1,103 @@
+import { type Client, createClient } from "@connectrpc/connect";
+import type { Ballot, PaymentProposal } from "../../gen/mpcwallet/consensus/v1/consensus_pb.js";
+import {
+  ConsensusService,
+  ControlService,
+  Scheme as SchemeMessage,
+  SessionService,
+} from "../../gen/mpcwallet/peer/v1/peer_pb.js";
+import { Unavailable } from "../crypto/fault.js";
+import { faultFromWire } from "../network/fault-wire.js";
+import type { PeerMesh } from "../network/peer-mesh.js";
+import type { GeneratedKey, KeyGeneration, KeyGenerationOrder } from "../wallet/key-generation.js";
+import type { PeerSigning, SigningAnswer, SigningOrder } from "../wallet/peer-signing.js";
+import type { PaymentOutcome, PeerVoting } from "../wallet/peer-voting.js";
+import type { Scheme } from "../wallet/wallet-application.js";
+
+const SCHEMES: Readonly<Record<Scheme, SchemeMessage>> = {
+  frost: SchemeMessage.FROST,
+  cggmp24: SchemeMessage.CGGMP24,
+};
+
+/** The wallet layer's questions to nodes, as calls over the mesh. What a node answers with becomes a fault again. */
+export class PeerCalls implements PeerVoting, PeerSigning, KeyGeneration {
+  readonly #mesh: Pick<PeerMesh, "transport">;
+  readonly #control = new Map<string, Client<typeof ControlService>>();
+  readonly #consensus = new Map<string, Client<typeof ConsensusService>>();
+  readonly #signing = new Map<string, Client<typeof SessionService>>();
+  readonly #keygen = new Map<string, Client<typeof SessionService>>();
+
+  constructor(mesh: Pick<PeerMesh, "transport">) {
+    this.#mesh = mesh;
+  }
+
+  async vote(nodeId: string, proposal: PaymentProposal, signal: AbortSignal): Promise<Ballot> {
+    return await this.#call(nodeId, signal, async () => {
+      const client = remembered(this.#consensus, nodeId, () =>
+        createClient(ConsensusService, this.#mesh.transport(nodeId)),
+      );
+      const { ballot } = await client.vote({ proposal }, { signal });
+      if (ballot === undefined)
+        throw new Unavailable("ballot-missing", `${nodeId} answered without a ballot`, { peer: nodeId });
+      return ballot;
+    });
+  }
+
+  async notify(nodeId: string, outcome: PaymentOutcome, signal: AbortSignal): Promise<void> {
+    const { requestId, txid } = outcome;
+    await this.#call(nodeId, signal, async () => {
+      const client = remembered(this.#consensus, nodeId, () =>
+        createClient(ConsensusService, this.#mesh.transport(nodeId)),
+      );
+      await client.notify({ requestId, txid, confirmedHeight: BigInt(outcome.confirmedHeight) }, { signal });
+    });
+  }
+
+  async sign(nodeId: string, order: SigningOrder, signal: AbortSignal): Promise<SigningAnswer> {
+    const { sessionId, proposal, certificate, signers } = order;
+    return await this.#call(nodeId, signal, async () => {
+      const client = remembered(this.#signing, nodeId, () =>
+        createClient(SessionService, this.#mesh.transport(nodeId, "signing")),
+      );
+      return await client.signPayment({ sessionId, proposal, certificate, signers: [...signers] }, { signal });
+    });
+  }
+
+  async generate(nodeId: string, order: KeyGenerationOrder, signal: AbortSignal): Promise<GeneratedKey> {
+    const { sessionId, walletId, name, threshold, parties, network } = order;
+    const wallet = { walletId, name, scheme: SCHEMES[order.scheme], threshold, parties: [...parties], network };
+    return await this.#call(nodeId, signal, async () => {
+      const client = remembered(this.#keygen, nodeId, () =>
+        createClient(SessionService, this.#mesh.transport(nodeId, "dkg")),
+      );
+      return await client.generateKey({ sessionId, wallet }, { signal });
+    });
+  }
+
+  /** Round trip through the whole RPC path. @throws Unavailable or PeerSilent */
+  async ping(nodeId: string, timeoutMs: number): Promise<void> {
+    await this.#call(nodeId, undefined, async () => {
+      const client = remembered(this.#control, nodeId, () =>
+        createClient(ControlService, this.#mesh.transport(nodeId)),
+      );
+      await client.ping({ payload: new Uint8Array() }, { timeoutMs });
+    });
+  }
+
+  async #call<T>(nodeId: string, signal: AbortSignal | undefined, call: () => Promise<T>): Promise<T> {
+    try {
+      return await call();
+    } catch (error) {
+      signal?.throwIfAborted();
+      throw faultFromWire(error, nodeId);
+    }
+  }
+}
+
+function remembered<T>(clients: Map<string, T>, nodeId: string, create: () => T): T {
+  const known = clients.get(nodeId);
+  if (known !== undefined) return known;
+  const client = create();
+  clients.set(nodeId, client);
+  return client;
+}

@@ -1,0 +1,186 @@
+import { create, fromBinary } from "@bufbuild/protobuf";
+import { BinaryReader, sizeDelimitedEncode, WireType } from "@bufbuild/protobuf/wire";
+import { Code, ConnectError } from "@connectrpc/connect";
+import {
+  EndSchema,
+  type Field,
+  FieldSchema,
+  type Frame,
+  FrameSchema,
+  HeadSchema,
+} from "../../gen/mpcwallet/transport/v1/frame_pb.js";
+
+/** Bounds of what a peer may send in one frame. */
+export interface FrameLimits {
+  /** A data frame with its framing. */
+  readonly frameBytes: number;
+  /** A head or an end. */
+  readonly headBytes: number;
+  /** Fields of a head or an end. */
+  readonly headFields: number;
+}
+
+/** Framing of a data frame: two lengths and a tag. */
+const DATA_OVERHEAD_BYTES = 16;
+const DATA_TAG = (2 << 3) | WireType.LengthDelimited;
+
+/** A head frame, size-delimited. */
+export function encodeHead(head: { path?: string; status?: number; header: Headers }): Uint8Array {
+  const value = create(HeadSchema, { path: head.path ?? "", status: head.status ?? 0, fields: fieldsOf(head.header) });
+  return sizeDelimitedEncode(FrameSchema, create(FrameSchema, { kind: { case: "head", value } }));
+}
+
+/** An end frame, size-delimited; the last bytes of a direction. */
+export function encodeEnd(trailer?: Headers): Uint8Array {
+  const value = create(EndSchema, { trailers: trailer === undefined ? [] : fieldsOf(trailer) });
+  return sizeDelimitedEncode(FrameSchema, create(FrameSchema, { kind: { case: "end", value } }));
+}
+
+/** Calls `write` with data frames, size-delimited, none above `frameBytes`. */
+export function* encodeData(bytes: Uint8Array, frameBytes: number): Iterable<Uint8Array> {
+  const chunkBytes = frameBytes - DATA_OVERHEAD_BYTES;
+  if (bytes.length <= chunkBytes) {
+    yield dataFrame(bytes);
+    return;
+  }
+  for (let at = 0; at < bytes.length; at += chunkBytes) yield dataFrame(bytes.subarray(at, at + chunkBytes));
+}
+
+/** The same bytes as sizeDelimitedEncode of a Frame with `data`, without its three copies. */
+function dataFrame(bytes: Uint8Array): Uint8Array {
+  const frameLength = 1 + varintLength(bytes.length) + bytes.length;
+  const out = Buffer.allocUnsafe(varintLength(frameLength) + frameLength);
+  let at = putVarint(out, frameLength, 0);
+  out[at] = DATA_TAG;
+  at = putVarint(out, bytes.length, at + 1);
+  out.set(bytes, at);
+  return out;
+}
+
+function varintLength(value: number): number {
+  return value < 0x80 ? 1 : value < 0x4000 ? 2 : value < 0x20_0000 ? 3 : 4;
+}
+
+function putVarint(out: Buffer, value: number, at: number): number {
+  let rest = value;
+  let end = at;
+  for (; rest >= 0x80; rest >>>= 7) out[end++] = (rest & 0x7f) | 0x80;
+  out[end++] = rest;
+  return end;
+}
+
+/** Header fields as an HTTP headers object; names and values that HTTP does not allow are refused. */
+export function headersOf(fields: readonly Field[]): Headers {
+  try {
+    return new Headers(fields.map(({ name, value }): [string, string] => [name, value]));
+  } catch {
+    throw new ConnectError("a header field is not valid", Code.Internal);
+  }
+}
+
+function fieldsOf(headers: Headers): Field[] {
+  const fields: Field[] = [];
+  headers.forEach((value, name) => {
+    fields.push(create(FieldSchema, { name, value }));
+  });
+  return fields;
+}
+
+/**
+ * Splits the bytes of one direction of a call into frames. Pushed synchronously, as the driver reads; Connect's
+ * sizeDelimitedDecodeStream reads the same format, but an async generator a call costs more than the rest of the framing,
+ * and it has one limit for all frames.
+ */
+export class FrameReader {
+  readonly #limits: FrameLimits;
+  #parts: Uint8Array[] = [];
+  #length = 0;
+  /** Bytes of the frame that is being collected, its length prefix included; 0 while unknown. */
+  #wanted = 0;
+  #first = true;
+  #over = false;
+
+  constructor(limits: FrameLimits) {
+    this.#limits = limits;
+  }
+
+  /** True after an end frame. */
+  get over(): boolean {
+    return this.#over;
+  }
+
+  /**
+   * Takes the next bytes and returns the frames that are complete.
+   *
+   * @throws {ConnectError} ResourceExhausted for a frame over its limit; Internal for what does not decode or is out of order
+   */
+  push(bytes: Uint8Array): Frame["kind"][] {
+    this.#parts.push(bytes);
+    this.#length += bytes.length;
+    const frames: Frame["kind"][] = [];
+    if (this.#length < this.#wanted) return frames;
+    let buffer = this.#parts.length === 1 ? bytes : Buffer.concat(this.#parts, this.#length);
+    for (;;) {
+      const size = peekSize(buffer);
+      if (size === undefined) break;
+      this.#checkSize(size.value);
+      const end = size.offset + size.value;
+      this.#wanted = end;
+      if (buffer.length < end) break;
+      frames.push(this.#decode(buffer.subarray(size.offset, end)));
+      buffer = buffer.subarray(end);
+      this.#wanted = 0;
+    }
+    this.#parts = buffer.length === 0 ? [] : [buffer];
+    this.#length = buffer.length;
+    return frames;
+  }
+
+  #checkSize(sizeBytes: number): void {
+    const limit = this.#first ? this.#limits.headBytes : this.#limits.frameBytes;
+    if (sizeBytes > limit) tooLarge("frame", sizeBytes, limit);
+  }
+
+  #decode(bytes: Uint8Array): Frame["kind"] {
+    if (this.#over) throw new ConnectError("frame after the end", Code.Internal);
+    const kind = decodeFrame(bytes);
+    if ((kind.case === "head") !== this.#first) throw new ConnectError("head frame out of order", Code.Internal);
+    this.#first = false;
+    if (kind.case === "data") return kind;
+    const fields = kind.case === "head" ? kind.value.fields : kind.case === "end" ? kind.value.trailers : [];
+    if (bytes.length > this.#limits.headBytes) tooLarge("end frame", bytes.length, this.#limits.headBytes);
+    if (fields.length > this.#limits.headFields) tooLarge("number of fields", fields.length, this.#limits.headFields);
+    if (kind.case === "end") this.#over = true;
+    return kind;
+  }
+}
+
+function decodeFrame(bytes: Uint8Array): Frame["kind"] {
+  try {
+    if (bytes[0] === DATA_TAG) {
+      const reader = new BinaryReader(bytes);
+      reader.tag();
+      const value = reader.bytes();
+      if (reader.pos === bytes.length) return { case: "data", value };
+    }
+    return fromBinary(FrameSchema, bytes).kind;
+  } catch {
+    throw new ConnectError("frame does not decode", Code.Internal);
+  }
+}
+
+/** Length prefix: at most four varint bytes, which is more than any limit. */
+function peekSize(buffer: Uint8Array): { value: number; offset: number } | undefined {
+  let value = 0;
+  for (let at = 0; at < 4; at++) {
+    const byte = buffer[at];
+    if (byte === undefined) return undefined;
+    value |= (byte & 0x7f) << (7 * at);
+    if (byte < 0x80) return { value, offset: at + 1 };
+  }
+  throw new ConnectError("frame length is out of range", Code.ResourceExhausted);
+}
+
+function tooLarge(what: string, size: number, limit: number): never {
+  throw new ConnectError(`${what} is ${size}, the limit is ${limit}`, Code.ResourceExhausted);
+}

@@ -1,0 +1,215 @@
+import {
+  Code,
+  ConnectError,
+  type ConnectRouter,
+  type ConnectRouterOptions,
+  type ContextKey,
+  createConnectRouter,
+  createContextKey,
+  createContextValues,
+} from "@connectrpc/connect";
+import type { UniversalHandler, UniversalServerResponse } from "@connectrpc/connect/protocol";
+import type { Frame, Head } from "../../gen/mpcwallet/transport/v1/frame_pb.js";
+import { ByteQueue } from "./byte-queue.js";
+import { lossError, resetCode } from "./call-failure.js";
+import { encodeData, encodeEnd, encodeHead, FrameReader, headersOf } from "./frame-codec.js";
+import type { NetworkLimits } from "./network-limits.js";
+import type { NetworkLog } from "./network-log.js";
+import type { QuicConnection } from "./quic-connection.js";
+import type { QuicStream, StreamConsumer, StreamLoss } from "./quic-stream.js";
+import { TRAFFIC_CLASS_FIELD, trafficRank } from "./traffic-class.js";
+
+/** Context value of every call: node id in the verified certificate of the caller. Empty only outside a mesh. */
+export const peerNodeId: ContextKey<string> = createContextKey("", { description: "node id of the calling peer" });
+
+/** Registers services on a router, as `routePeer(router, handlers)` does. */
+export type RouterSetup = (router: ConnectRouter) => void;
+
+/** Answers the calls that peers open, by the gRPC handlers of Connect's router. */
+export class RpcServer {
+  readonly #handlers: ReadonlyMap<string, UniversalHandler>;
+  readonly #limits: NetworkLimits;
+  readonly #log: NetworkLog;
+  readonly #calls = new Set<ServerCall>();
+  #idle: (() => void) | undefined;
+  #draining = false;
+
+  constructor(options: { setup: RouterSetup; limits: NetworkLimits; log: NetworkLog; router?: ConnectRouterOptions }) {
+    const router = createConnectRouter({
+      ...options.router,
+      connect: false,
+      grpcWeb: false,
+      readMaxBytes: options.limits.streamBytes,
+      writeMaxBytes: options.limits.streamBytes,
+    });
+    options.setup(router);
+    this.#handlers = new Map(router.handlers.map((handler) => [handler.requestPath, handler]));
+    this.#limits = options.limits;
+    this.#log = options.log;
+  }
+
+  get runningCalls(): number {
+    return this.#calls.size;
+  }
+
+  /** Takes a stream that a peer opened. */
+  serve(stream: QuicStream, connection: QuicConnection): void {
+    if (this.#draining) {
+      stream.reset(Code.Unavailable);
+      return;
+    }
+    const call = new ServerCall(stream, connection, {
+      handlers: this.#handlers,
+      limits: this.#limits,
+      log: this.#log,
+      done: () => {
+        this.#calls.delete(call);
+        if (this.#calls.size === 0) this.#idle?.();
+      },
+    });
+    this.#calls.add(call);
+  }
+
+  /** Refuses new calls and resolves when the running ones are answered. */
+  drained(): Promise<void> {
+    this.#draining = true;
+    if (this.#calls.size === 0) return Promise.resolve();
+    return new Promise((resolve) => {
+      this.#idle = resolve;
+    });
+  }
+
+  /** Aborts what still runs. */
+  abort(): void {
+    this.#draining = true;
+    for (const call of [...this.#calls]) call.giveUp(new ConnectError("this node is closing", Code.Unavailable));
+  }
+}
+
+interface ServerCallHost {
+  readonly handlers: ReadonlyMap<string, UniversalHandler>;
+  readonly limits: NetworkLimits;
+  readonly log: NetworkLog;
+  done(): void;
+}
+
+/** The answering side of one call on one stream. */
+class ServerCall implements StreamConsumer {
+  readonly #stream: QuicStream;
+  readonly #connection: QuicConnection;
+  readonly #host: ServerCallHost;
+  readonly #reader: FrameReader;
+  readonly #body: ByteQueue;
+  readonly #abort = new AbortController();
+  #requestOver = false;
+  #handling = false;
+
+  constructor(stream: QuicStream, connection: QuicConnection, host: ServerCallHost) {
+    this.#stream = stream;
+    this.#connection = connection;
+    this.#host = host;
+    this.#reader = new FrameReader(host.limits);
+    this.#body = new ByteQueue(host.limits.receiveBufferBytes, {
+      full: () => stream.pause(),
+      drained: () => stream.resume(),
+      abandoned: () => {},
+    });
+    stream.consumer = this;
+    stream.onClosed = () => {
+      if (!this.#handling) host.done();
+    };
+  }
+
+  received(bytes: Uint8Array): void {
+    if (this.#requestOver && this.#reader.over) return;
+    try {
+      if (this.#stream.receivedBytes > this.#host.limits.streamBytes + this.#host.limits.frameBytes) {
+        throw new ConnectError(`the request is over ${this.#host.limits.streamBytes} bytes`, Code.ResourceExhausted);
+      }
+      for (const frame of this.#reader.push(bytes)) this.#take(frame);
+    } catch (error) {
+      this.giveUp(error);
+    }
+  }
+
+  ended(): void {
+    if (!this.#requestOver) this.giveUp(new ConnectError("the request has no end", Code.Internal));
+  }
+
+  failed(loss: StreamLoss): void {
+    const error = lossError(loss);
+    this.#requestOver = true;
+    this.#body.end(error);
+    this.#abort.abort(error);
+  }
+
+  #take(frame: Frame["kind"]): void {
+    if (frame.case === "head") void this.#handle(frame.value);
+    else if (frame.case === "data") this.#body.push(frame.value);
+    else if (frame.case === "end") {
+      this.#requestOver = true;
+      this.#body.end();
+    }
+  }
+
+  /** Ends the call with an error; the peer sees its code. */
+  giveUp(reason: unknown): void {
+    const error = ConnectError.from(reason);
+    this.#requestOver = true;
+    this.#body.end(error);
+    this.#abort.abort(error);
+    this.#stream.reset(resetCode(error));
+  }
+
+  async #handle(head: Head): Promise<void> {
+    this.#handling = true;
+    try {
+      const header = headersOf(head.fields);
+      this.#connection.setRank(this.#stream, trafficRank(header.get(TRAFFIC_CLASS_FIELD) ?? "control"));
+      const handler = this.#host.handlers.get(head.path);
+      const response =
+        handler === undefined
+          ? { status: 404 }
+          : await handler({
+              httpVersion: "2.0",
+              method: "POST",
+              url: `https://self${head.path}`,
+              header,
+              body: this.#body,
+              signal: this.#abort.signal,
+              contextValues: createContextValues().set(peerNodeId, this.#connection.peerNodeId),
+            });
+      await this.#answer(response);
+    } catch (cause) {
+      this.#host.log({ level: "warn", event: "call-broken", facts: { path: head.path.slice(0, 200) }, cause });
+      this.giveUp(new ConnectError("the call broke", Code.Internal));
+    } finally {
+      this.#handling = false;
+      this.#host.done();
+    }
+  }
+
+  async #answer(response: UniversalServerResponse): Promise<void> {
+    const stream = this.#stream;
+    const { frameBytes } = this.#host.limits;
+    stream.write(encodeHead({ status: response.status, header: response.header ?? new Headers() }));
+    for await (const message of response.body ?? []) {
+      if (!stream.sending) break;
+      for (const frame of encodeData(message, frameBytes)) {
+        if (!stream.write(frame)) await stream.drained();
+      }
+    }
+    stream.end(this.#end(response.trailer));
+    // The handler may answer without reading the whole request.
+    if (!this.#requestOver) this.#stream.stopReceiving(0);
+  }
+
+  /** The trailers, without error details when those are more than the other side reads. */
+  #end(trailer: Headers | undefined): Uint8Array {
+    const whole = encodeEnd(trailer);
+    if (whole.length <= this.#host.limits.headBytes || trailer === undefined) return whole;
+    trailer.delete("grpc-status-details-bin");
+    trailer.set("grpc-message", (trailer.get("grpc-message") ?? "").slice(0, 1_024));
+    return encodeEnd(trailer);
+  }
+}

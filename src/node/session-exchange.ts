@@ -1,0 +1,180 @@
+import { create, type MessageInitShape } from "@bufbuild/protobuf";
+import {
+  type ExchangeRequest,
+  type ExchangeRequestSchema,
+  type ExchangeResponse,
+  type ExchangeResponseSchema,
+  type SessionFrame,
+  SessionFrameSchema,
+} from "../../gen/mpcwallet/peer/v1/peer_pb.js";
+import type { Clock } from "../crypto/ambient.js";
+import { Bug, InvalidInput, Unavailable } from "../crypto/fault.js";
+import { FrameQueue } from "./frame-queue.js";
+import type { SessionJob, SessionResult, SessionSeat } from "./session-job.js";
+import type { SessionHandle, SessionPool } from "./session-pool.js";
+
+/** Opens one stream to a peer; ends or fails with the signal. */
+export type OpenExchange = (
+  nodeId: string,
+  requests: AsyncIterable<MessageInitShape<typeof ExchangeRequestSchema>>,
+  signal: AbortSignal,
+) => AsyncIterable<ExchangeResponse>;
+
+export interface SessionExchangeOptions {
+  /** How long an incoming stream waits for its session to be started here. */
+  readonly patienceMs: number;
+  /** Incoming streams that may wait at once. */
+  readonly maxWaiting: number;
+  /** Frames that may wait for one peer. */
+  readonly linkCapacity: number;
+  /** Session ids remembered after their end, so that none runs twice. */
+  readonly rememberedSessions: number;
+}
+
+/** A session that runs here, with a queue of frames for each peer. */
+interface Live {
+  readonly seat: SessionSeat;
+  readonly links: ReadonlyMap<number, FrameQueue<SessionFrame>>;
+  readonly handle: SessionHandle;
+  readonly attached: Set<number>;
+}
+
+const keyOf = (sessionId: Uint8Array): string => Buffer.from(sessionId).toString("hex");
+
+/**
+ * Carries the envelopes of sessions between peers: one bidirectional stream for a session and a pair of parties,
+ * opened by the party with the lower index. The streams authenticate nodes, the envelopes authenticate themselves.
+ */
+export class SessionExchange {
+  readonly #options: SessionExchangeOptions;
+  readonly #pool: SessionPool;
+  readonly #open: OpenExchange;
+  readonly #clock: Clock;
+  readonly #live = new Map<string, Live>();
+  readonly #ended = new Set<string>();
+  readonly #waiting = new Map<string, Set<(live: Live) => void>>();
+  #waitingCount = 0;
+
+  constructor(
+    options: SessionExchangeOptions,
+    dependencies: { readonly pool: SessionPool; readonly open: OpenExchange; readonly clock: Clock },
+  ) {
+    this.#options = options;
+    this.#pool = dependencies.pool;
+    this.#open = dependencies.open;
+    this.#clock = dependencies.clock;
+  }
+
+  /** Runs this node's part of a session to its end. @throws InvalidInput `session-reused`, and what the session throws */
+  async run(job: SessionJob, seat: SessionSeat): Promise<SessionResult> {
+    const key = keyOf(seat.sessionId);
+    if (this.#live.has(key) || this.#ended.has(key)) {
+      throw new InvalidInput("session-reused", "a session id is used once", { sessionId: key });
+    }
+    const peers = seat.parties.filter(({ id }) => id !== seat.self);
+    const links = new Map(peers.map(({ id }) => [id, new FrameQueue<SessionFrame>(this.#options.linkCapacity)]));
+    const stop = new AbortController();
+    const handle = this.#pool.run(job, seat, {
+      send: (to, bytes) => {
+        const frame = create(SessionFrameSchema, { kind: { case: "envelope", value: bytes } });
+        for (const [id, link] of links) if (to === 0 || to === id) link.push(frame);
+      },
+    });
+    const live: Live = { seat, links, handle, attached: new Set() };
+    this.#live.set(key, live);
+    for (const { id, nodeId } of peers) if (id > seat.self) void this.#dial(live, { id, nodeId }, stop.signal);
+    for (const wake of this.#waiting.get(key) ?? []) wake(live);
+    try {
+      return await handle.result;
+    } finally {
+      this.#remember(key);
+      for (const link of links.values()) link.end();
+      // What is still queued goes out before the streams are cut.
+      this.#clock.after(1_000, () => stop.abort());
+    }
+  }
+
+  /** Serves a stream that a peer with a lower index opened. */
+  async *accept(
+    peer: string,
+    requests: AsyncIterable<ExchangeRequest>,
+    signal: AbortSignal,
+  ): AsyncGenerator<MessageInitShape<typeof ExchangeResponseSchema>> {
+    const reader = requests[Symbol.asyncIterator]();
+    const first = await reader.next();
+    const kind = first.done === true ? undefined : first.value.frame?.kind;
+    if (kind?.case !== "opening" || kind.value.sessionId.length !== 16) {
+      throw new InvalidInput("session-opening", "a session stream begins with the session id");
+    }
+    const live = await this.#find(keyOf(kind.value.sessionId), signal);
+    const party = live.seat.parties.find(({ nodeId }) => nodeId === peer);
+    const link = party === undefined ? undefined : live.links.get(party.id);
+    if (party === undefined || link === undefined || party.id > live.seat.self || live.attached.has(party.id)) {
+      throw new InvalidInput("session-stranger", "this peer has no stream to open in this session", { peer });
+    }
+    live.attached.add(party.id);
+    void this.#feed(live, party.id, { [Symbol.asyncIterator]: () => reader });
+    for await (const frame of link) yield { frame };
+  }
+
+  async #dial(live: Live, { id, nodeId }: { id: number; nodeId: string }, signal: AbortSignal): Promise<void> {
+    const link = live.links.get(id);
+    if (link === undefined) throw new Bug("a peer without a link");
+    const { sessionId } = live.seat;
+    const requests = async function* (): AsyncGenerator<MessageInitShape<typeof ExchangeRequestSchema>> {
+      yield { frame: { kind: { case: "opening", value: { sessionId } } } };
+      for await (const frame of link) yield { frame };
+    };
+    live.attached.add(id);
+    await this.#feed(live, id, this.#open(nodeId, requests(), signal));
+  }
+
+  /** Hands a peer's envelopes to the session until the stream ends; a broken stream is a lost party. */
+  async #feed(live: Live, party: number, frames: AsyncIterable<ExchangeRequest | ExchangeResponse>): Promise<void> {
+    try {
+      for await (const { frame } of frames) {
+        if (frame?.kind.case === "envelope") live.handle.receive(frame.kind.value);
+      }
+    } catch {
+      // Why the stream broke is in the transport's log; for the session it is a party that went away.
+    }
+    // A party that has ended its stream sends no more, whether it is done or gone.
+    live.handle.lost(party);
+  }
+
+  async #find(key: string, signal: AbortSignal): Promise<Live> {
+    const known = this.#live.get(key);
+    if (known !== undefined) return known;
+    if (this.#ended.has(key)) throw new InvalidInput("session-ended", "this session has ended", { sessionId: key });
+    if (this.#waitingCount >= this.#options.maxWaiting) {
+      throw new Unavailable("session-limit", "too many streams wait for their session", {
+        limit: this.#options.maxWaiting,
+      });
+    }
+    this.#waitingCount++;
+    const wakers = this.#waiting.get(key) ?? new Set();
+    this.#waiting.set(key, wakers);
+    let wake: ((live: Live) => void) | undefined;
+    try {
+      return await new Promise<Live>((resolve, reject) => {
+        wake = resolve;
+        wakers.add(resolve);
+        const fail = (): void =>
+          reject(new Unavailable("session-unknown", "no such session was started here", { sessionId: key }));
+        this.#clock.after(this.#options.patienceMs, fail);
+        signal.addEventListener("abort", fail, { once: true });
+      });
+    } finally {
+      this.#waitingCount--;
+      if (wake !== undefined) wakers.delete(wake);
+      if (wakers.size === 0) this.#waiting.delete(key);
+    }
+  }
+
+  #remember(key: string): void {
+    this.#live.delete(key);
+    this.#ended.add(key);
+    const [oldest] = this.#ended;
+    if (this.#ended.size > this.#options.rememberedSessions && oldest !== undefined) this.#ended.delete(oldest);
+  }
+}

@@ -1,0 +1,184 @@
+import type { KeyObject } from "node:crypto";
+import { Worker } from "node:worker_threads";
+import type { Clock } from "../crypto/ambient.js";
+import { Bug, Unavailable } from "../crypto/fault.js";
+import type { SessionJob, SessionResult, SessionSeat } from "./session-job.js";
+import { resultOf, type SessionEnd, type WorkerReport } from "./session-report.js";
+import type { WorkerOrder } from "./session-worker.js";
+
+/**
+ * After a link broke, what is still under way from others may arrive. Without this wait the first party to give up
+ * would itself look silent to the next.
+ */
+const LINK_GRACE_MS = 300;
+
+export interface SessionPoolOptions {
+  /** Worker threads, 1 to 64. */
+  readonly workers: number;
+  /** This node's Ed25519 identity. */
+  readonly identity: KeyObject;
+  /** Sessions at once over all workers; one more is refused. */
+  readonly maxSessions: number;
+  /** Longest wait for one round. */
+  readonly roundTimeoutMs: number;
+  /** Longest run of a session. */
+  readonly sessionTimeoutMs: number;
+}
+
+/** How a running session reaches its peers. */
+export interface SessionWire {
+  /** `to` is a party index, or 0 for all others. */
+  send(to: number, bytes: Uint8Array): void;
+}
+
+/** A session under way. */
+export interface SessionHandle {
+  receive(bytes: Uint8Array): void;
+  /** The link to a party broke: the session ends as soon as it waits for that party, not after the round's time. */
+  lost(party: number): void;
+  readonly result: Promise<SessionResult>;
+}
+
+interface Running {
+  readonly worker: Worker;
+  readonly wire: SessionWire;
+  round: string;
+  missing: readonly number[];
+  readonly lost: Set<number>;
+  cancelRound: () => void;
+  readonly cancelSession: () => void;
+  readonly settle: (end: SessionEnd) => void;
+}
+
+/** Runs sessions in warm worker threads, each session whole in one thread, and holds the clocks that they have not. */
+export class SessionPool {
+  readonly #options: SessionPoolOptions;
+  readonly #clock: Clock;
+  #workers: Worker[] = [];
+  readonly #running = new Map<number, Running>();
+  #next = 1;
+  #closing = false;
+
+  private constructor(options: SessionPoolOptions, clock: Clock) {
+    this.#options = options;
+    this.#clock = clock;
+  }
+
+  static async start(options: SessionPoolOptions, dependencies: { readonly clock: Clock }): Promise<SessionPool> {
+    const pool = new SessionPool(options, dependencies.clock);
+    await Promise.all(Array.from({ length: options.workers }, () => pool.#spawn()));
+    return pool;
+  }
+
+  /** @throws Unavailable `session-limit` when too many sessions run */
+  run(job: SessionJob, seat: SessionSeat, wire: SessionWire): SessionHandle {
+    if (this.#running.size >= this.#options.maxSessions) {
+      throw new Unavailable("session-limit", "too many sessions run at once; try again", {
+        limit: this.#options.maxSessions,
+      });
+    }
+    const worker = this.#leastBusy();
+    const handle = this.#next++;
+    const result = new Promise<SessionResult>((resolve, reject) => {
+      const running: Running = {
+        worker,
+        wire,
+        round: "",
+        missing: [],
+        lost: new Set(),
+        cancelRound: () => {},
+        cancelSession: this.#clock.after(this.#options.sessionTimeoutMs, () =>
+          this.#order(worker, { kind: "expire", handle }),
+        ),
+        settle: (end) => {
+          running.cancelRound();
+          running.cancelSession();
+          this.#running.delete(handle);
+          try {
+            resolve(resultOf(end));
+          } catch (fault) {
+            reject(fault);
+          }
+        },
+      };
+      this.#running.set(handle, running);
+      this.#order(worker, { kind: "start", handle, job, seat });
+    });
+    const lost = (party: number): void => {
+      this.#running.get(handle)?.lost.add(party);
+      this.#clock.after(LINK_GRACE_MS, () => this.#expireIfLost(handle));
+    };
+    return { result, lost, receive: (bytes) => this.#order(worker, { kind: "receive", handle, bytes }) };
+  }
+
+  async close(): Promise<void> {
+    this.#closing = true;
+    await Promise.all(this.#workers.map((worker) => worker.terminate()));
+  }
+
+  async #spawn(): Promise<void> {
+    const worker = new Worker(new URL("./session-worker.js", import.meta.url), {
+      workerData: { identity: this.#options.identity },
+    });
+    worker.on("message", (report: WorkerReport) => this.#onReport(report));
+    worker.on("error", (error) => this.#onCrash(worker, error.message));
+    worker.on("exit", () => this.#onCrash(worker, "the session thread ended"));
+    await new Promise<void>((resolve, reject) => {
+      worker.once("online", resolve);
+      worker.once("error", reject);
+    });
+    this.#workers.push(worker);
+  }
+
+  #onReport(report: WorkerReport): void {
+    const running = this.#running.get(report.handle);
+    if (running === undefined) return;
+    switch (report.kind) {
+      case "send":
+        running.wire.send(report.to, report.bytes);
+        break;
+      case "waiting":
+        running.missing = report.missing;
+        if (running.lost.size > 0) this.#clock.after(LINK_GRACE_MS, () => this.#expireIfLost(report.handle));
+        if (report.round === running.round) break;
+        running.round = report.round;
+        running.cancelRound();
+        running.cancelRound = this.#clock.after(this.#options.roundTimeoutMs, () =>
+          this.#order(running.worker, { kind: "expire", handle: report.handle }),
+        );
+        break;
+      case "end":
+        running.settle(report.end);
+        break;
+    }
+  }
+
+  #expireIfLost(handle: number): void {
+    const running = this.#running.get(handle);
+    if (running?.missing.some((party) => running.lost.has(party)) === true) {
+      this.#order(running.worker, { kind: "expire", handle });
+    }
+  }
+
+  /** A thread that died takes its sessions with it; a new thread takes its place. */
+  #onCrash(worker: Worker, message: string): void {
+    if (!this.#workers.includes(worker)) return;
+    this.#workers = this.#workers.filter((other) => other !== worker);
+    for (const running of [...this.#running.values()]) {
+      if (running.worker !== worker) continue;
+      running.settle({ state: "failed", kind: "bug", code: "bug", message, facts: {}, parties: [], evidence: [] });
+    }
+    if (!this.#closing) void this.#spawn();
+  }
+
+  #leastBusy(): Worker {
+    const load = (worker: Worker): number => [...this.#running.values()].filter((run) => run.worker === worker).length;
+    const [first] = [...this.#workers].sort((a, b) => load(a) - load(b));
+    if (first === undefined) throw new Bug("no session thread is alive");
+    return first;
+  }
+
+  #order(worker: Worker, order: WorkerOrder): void {
+    worker.postMessage(order);
+  }
+}

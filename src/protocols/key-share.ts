@@ -1,0 +1,82 @@
+import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
+import { type KeyShare as KeyShareMessage, KeyShareSchema } from "../../gen/mpcwallet/keygen/v1/keygen_pb.js";
+import { Point, Scalar } from "../crypto/curve.js";
+import { InvalidInput } from "../crypto/fault.js";
+import { hashTuple } from "../crypto/transcript.js";
+import { type PartyId, partyId } from "../session/party.js";
+
+/** What a key signs: FROST for Taproot, CGGMP24 for SegWit. A key is never used for both. */
+export type Scheme = "frost" | "cggmp24";
+
+/** Everything public about a shared key; equal at all parties. */
+export interface PublicKeyPackage {
+  readonly scheme: Scheme;
+  /** t: how many parties sign. */
+  readonly threshold: number;
+  /** X_j for every party, ascending. */
+  readonly publicShares: ReadonlyMap<PartyId, Point>;
+  /** X. */
+  readonly groupKey: Point;
+  /** BIP32 chain code, 32 bytes. */
+  readonly chainCode: Uint8Array;
+}
+
+/** One party's share of a key. `secretShare` never leaves the node. */
+export interface KeyShare extends PublicKeyPackage {
+  readonly self: PartyId;
+  /** x_i with X_i = g^{x_i}. */
+  readonly secretShare: Scalar;
+}
+
+/** Digest of everything public about the key, 32 bytes; parties compare it, sessions bind it. */
+export function keyDigest(key: PublicKeyPackage): Uint8Array {
+  return hashTuple("key", [
+    key.scheme,
+    BigInt(key.threshold),
+    [...key.publicShares].map(([party, point]) => [BigInt(party), point]),
+    key.groupKey,
+    key.chainCode,
+  ]);
+}
+
+/** The share, secret included. */
+export function encodeKeyShare(share: KeyShare): Uint8Array {
+  const message = publicFields(share);
+  message.self = share.self;
+  message.secretShare = Scalar.toProto(share.secretShare);
+  return toBinary(KeyShareSchema, message);
+}
+
+/** The same message without the fields of one party; equal at all parties. */
+export function encodePublicKeyPackage(key: PublicKeyPackage): Uint8Array {
+  return toBinary(KeyShareSchema, publicFields(key));
+}
+
+function publicFields(key: PublicKeyPackage): KeyShareMessage {
+  return create(KeyShareSchema, {
+    scheme: key.scheme,
+    threshold: key.threshold,
+    publicShares: [...key.publicShares].map(([party, point]) => ({ party, point: point.toProto() })),
+    groupKey: key.groupKey.toProto(),
+    chainCode: key.chainCode,
+  });
+}
+
+/** @throws InvalidInput `key-share` when the bytes are no share, or the secret does not fit its public share */
+export function decodeKeyShare(bytes: Uint8Array): KeyShare {
+  const message = fromBinary(KeyShareSchema, bytes);
+  const { scheme, threshold, chainCode } = message;
+  if (scheme !== "frost" && scheme !== "cggmp24") throw new InvalidInput("key-share", "unknown scheme", { scheme });
+  const publicShares = new Map(
+    message.publicShares.map(({ party, point }) => [partyId(party), Point.fromProto(point)]),
+  );
+  const self = partyId(message.self);
+  const secretShare = Scalar.fromProto(message.secretShare);
+  if (threshold < 1 || threshold > publicShares.size || chainCode.length !== 32) {
+    throw new InvalidInput("key-share", "threshold or chain code is out of range", { threshold });
+  }
+  if (publicShares.get(self)?.equals(Point.base.times(secretShare)) !== true) {
+    throw new InvalidInput("key-share", "the secret share does not fit its public share", { self });
+  }
+  return { scheme, threshold, self, secretShare, publicShares, groupKey: Point.fromProto(message.groupKey), chainCode };
+}

@@ -1,0 +1,145 @@
+import assert from "node:assert/strict";
+import { after, before, describe, it } from "node:test";
+import { createClient, createRouterTransport } from "@connectrpc/connect";
+import { schnorr } from "@noble/curves/secp256k1.js";
+import { SessionService } from "../../gen/mpcwallet/peer/v1/peer_pb.js";
+import type { Scalar } from "../../src/crypto/curve.js";
+import { ed25519PrivateKey, ed25519PublicKey } from "../../src/crypto/ed25519.js";
+import { InvalidInput, PeerSilent, Unavailable } from "../../src/crypto/fault.js";
+import { systemClock, systemRandom } from "../../src/node/ambient.js";
+import { SessionExchange } from "../../src/node/session-exchange.js";
+import type { SessionJob, SessionSeat } from "../../src/node/session-job.js";
+import { SessionPool } from "../../src/node/session-pool.js";
+import { outputKey } from "../../src/protocols/frost/taproot.js";
+import { decodeKeyShare } from "../../src/protocols/key-share.js";
+import { identitySeed } from "../session/simulation.js";
+
+interface TestNode {
+  readonly id: number;
+  readonly pool: SessionPool;
+  readonly exchange: SessionExchange;
+}
+
+const nodeId = (id: number): string => `node-${id}`;
+const keygenJob: SessionJob = { kind: "keygen", scheme: "frost", threshold: 2, walletId: "wallet" };
+
+describe("sessions between nodes, in worker threads", () => {
+  const nodes = new Map<string, TestNode>();
+  const offline = new Set<string>();
+  const parties = [1, 2, 3].map((id) => ({ id, nodeId: nodeId(id), identityKey: ed25519PublicKey(identitySeed(id)) }));
+  const seat = (self: number, sessionId: Uint8Array, ids = [1, 2, 3]): SessionSeat => ({
+    sessionId,
+    self,
+    parties: parties.filter(({ id }) => ids.includes(id)),
+  });
+
+  before(async () => {
+    for (const { id } of parties) {
+      const pool = await SessionPool.start(
+        {
+          workers: 1,
+          identity: ed25519PrivateKey(identitySeed(id)),
+          maxSessions: 4,
+          roundTimeoutMs: 1_500,
+          sessionTimeoutMs: 5_000,
+        },
+        { clock: systemClock },
+      );
+      const exchange = new SessionExchange(
+        { patienceMs: 1_000, maxWaiting: 8, linkCapacity: 64, rememberedSessions: 100 },
+        {
+          pool,
+          clock: systemClock,
+          open(peer, requests, signal) {
+            const transport = createRouterTransport(({ rpc }) => {
+              rpc(SessionService.method.exchange, (incoming, context) => {
+                const node = nodes.get(peer);
+                if (node === undefined || offline.has(peer)) throw new Unavailable("offline", "this node is offline");
+                return node.exchange.accept(nodeId(id), incoming, context.signal);
+              });
+            });
+            return createClient(SessionService, transport).exchange(requests, { signal });
+          },
+        },
+      );
+      nodes.set(nodeId(id), { id, pool, exchange });
+    }
+  });
+  after(async () => {
+    await Promise.all([...nodes.values()].map(({ pool }) => pool.close()));
+  });
+
+  const runOn = (id: number, job: SessionJob, place: SessionSeat) => {
+    const node = nodes.get(nodeId(id));
+    assert.ok(node !== undefined);
+    return node.exchange.run(job, place);
+  };
+
+  it("generate a key and sign, whichever node starts first", async () => {
+    const sessionId = systemRandom.bytes(16);
+    const results = await Promise.all([3, 1, 2].map((id) => runOn(id, keygenJob, seat(id, sessionId))));
+    const shares = new Map(
+      results.map((result) => {
+        assert.ok(result.kind === "keygen");
+        return [decodeKeyShare(result.keyShare).self as number, result.keyShare];
+      }),
+    );
+    const message = systemRandom.bytes(32);
+    const signing = systemRandom.bytes(16);
+    const signed = await Promise.all(
+      [1, 3].map((id) => {
+        const keyShare = shares.get(id) ?? new Uint8Array();
+        const items = [{ message, bip32Tweak: 5n }];
+        return runOn(
+          id,
+          { kind: "frost-sign", keyShare, items, authorization: new Uint8Array(32) },
+          seat(id, signing, [1, 3]),
+        );
+      }),
+    );
+    const key = decodeKeyShare(shares.get(1) ?? new Uint8Array());
+    for (const result of signed) {
+      assert.ok(result.kind === "frost-sign");
+      const [signature] = result.signatures;
+      assert.ok(schnorr.verify(signature ?? new Uint8Array(), message, outputKey(key, 5n as Scalar).xOnly));
+    }
+  });
+
+  it("a session id runs once", async () => {
+    const sessionId = systemRandom.bytes(16);
+    await Promise.all([1, 2, 3].map((id) => runOn(id, keygenJob, seat(id, sessionId))));
+    await assert.rejects(
+      runOn(1, keygenJob, seat(1, sessionId)),
+      (fault) => fault instanceof InvalidInput && fault.code === "session-reused",
+    );
+  });
+
+  it("a node that is away is named as silent", async () => {
+    offline.add("node-3");
+    const sessionId = systemRandom.bytes(16);
+    const outcomes = await Promise.allSettled([1, 2].map((id) => runOn(id, keygenJob, seat(id, sessionId))));
+    offline.clear();
+    for (const outcome of outcomes) {
+      assert.ok(outcome.status === "rejected" && outcome.reason instanceof PeerSilent);
+      assert.deepEqual(outcome.reason.silent, ["node-3"]);
+    }
+  });
+
+  it("refuses a threshold out of range, a signer too few, and a stream for an unknown session", async () => {
+    const sessionId = systemRandom.bytes(16);
+    const code = (wanted: string) => (fault: unknown) => fault instanceof InvalidInput && fault.code === wanted;
+    await assert.rejects(runOn(1, { ...keygenJob, threshold: 4 }, seat(1, sessionId)), code("threshold-out-of-range"));
+    const node = nodes.get("node-2");
+    assert.ok(node !== undefined);
+    const opening = async function* () {
+      yield { frame: { kind: { case: "opening", value: { sessionId: systemRandom.bytes(16) } } } };
+    };
+    const stream = node.exchange.accept("node-1", opening() as never, new AbortController().signal);
+    await assert.rejects(stream.next(), (fault) => fault instanceof Unavailable && fault.code === "session-unknown");
+    const nothing = async function* () {};
+    await assert.rejects(
+      node.exchange.accept("node-1", nothing() as never, new AbortController().signal).next(),
+      code("session-opening"),
+    );
+  });
+});

@@ -1,0 +1,94 @@
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import { schnorr } from "@noble/curves/secp256k1.js";
+import * as tinysecp from "tiny-secp256k1";
+import { Point, Scalar, scalar } from "../../src/crypto/curve.js";
+import { type FrostSigning, frostSign } from "../../src/protocols/frost/sign.js";
+import { outputKey } from "../../src/protocols/frost/taproot.js";
+import { decodeKeyShare, encodeKeyShare, type KeyShare } from "../../src/protocols/key-share.js";
+import { keygen } from "../../src/protocols/keygen.js";
+import type { PartyId } from "../../src/session/party.js";
+import { outputs, SeededRandom, simulate } from "../session/simulation.js";
+
+export function generate(ids: readonly number[], threshold: number, seed: string): ReadonlyMap<PartyId, KeyShare> {
+  return outputs(
+    simulate({
+      protocol: keygen,
+      ids,
+      pub: { scheme: "frost" as const, threshold, walletId: "wallet" },
+      secret: () => undefined,
+      seed,
+    }),
+  );
+}
+
+function sign(shares: ReadonlyMap<PartyId, KeyShare>, ids: readonly number[], pub: FrostSigning, seed: string) {
+  const secret = (party: PartyId): Scalar => {
+    const share = shares.get(party);
+    if (share === undefined) throw new Error("no share");
+    return share.secretShare;
+  };
+  return outputs(simulate({ protocol: frostSign, ids, pub, secret, seed }));
+}
+
+describe("FROST over the session engine", () => {
+  for (const [threshold, n] of [
+    [2, 2],
+    [2, 3],
+    [3, 5],
+    [5, 5],
+    [4, 7],
+  ] as const) {
+    it(`${threshold}-of-${n} generates a key and signs under derived Taproot keys`, () => {
+      const ids = Array.from({ length: n }, (_, index) => index + 1);
+      const shares = generate(ids, threshold, `keygen ${threshold} of ${n}`);
+      const keys = [...shares.values()];
+      const [first] = keys;
+      assert.ok(first !== undefined);
+      for (const share of keys) {
+        assert.ok(share.groupKey.equals(first.groupKey));
+        assert.deepEqual(share.chainCode, first.chainCode);
+        assert.deepEqual(decodeKeyShare(encodeKeyShare(share)).secretShare, share.secretShare);
+      }
+      const random = new SeededRandom(`messages ${threshold} of ${n}`);
+      const items = [0, 1, 2].map((index) => ({
+        message: random.bytes(32),
+        bip32Tweak: index === 0 ? Scalar.zero : Scalar.random(random),
+      }));
+      const signers = ids.slice(n - threshold);
+      const pub = { key: first, items, authorization: random.bytes(32) };
+      const signatures = sign(shares, signers, pub, `sign ${threshold} of ${n}`);
+      assert.equal(signatures.size, threshold);
+      for (const party of signatures.values()) {
+        for (const [index, item] of items.entries()) {
+          const signature = party[index] ?? new Uint8Array();
+          const { xOnly } = outputKey(first, item.bip32Tweak);
+          assert.ok(schnorr.verify(signature, item.message, xOnly));
+          assert.ok(tinysecp.verifySchnorr(item.message, xOnly, signature), "libsecp256k1 accepts it");
+        }
+      }
+    });
+  }
+
+  it("t shares interpolate the key, t-1 do not", () => {
+    const shares = [...generate([1, 2, 3, 4, 5], 3, "interpolate").values()];
+    const at0 = (subset: readonly KeyShare[]): Point =>
+      Point.base.times(
+        Scalar.sum(
+          subset.map((share) => {
+            let lambda = Scalar.one;
+            for (const { self } of subset) {
+              if (self === share.self) continue;
+              const denominator = Scalar.invert(scalar(BigInt(self - share.self)));
+              lambda = Scalar.times(lambda, Scalar.times(scalar(BigInt(self)), denominator));
+            }
+            return Scalar.times(lambda, share.secretShare);
+          }),
+        ),
+      );
+    const groupKey = shares[0]?.groupKey ?? Point.identity;
+    assert.ok(at0(shares.slice(0, 3)).equals(groupKey));
+    assert.ok(at0(shares.slice(2, 5)).equals(groupKey));
+    assert.ok(!at0(shares.slice(0, 2)).equals(groupKey));
+  });
+});

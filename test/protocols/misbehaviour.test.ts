@@ -1,0 +1,265 @@
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { describe, it } from "node:test";
+import { type DescMessage, type MessageShape, toJsonString } from "@bufbuild/protobuf";
+import { type Evidence, EvidenceSchema } from "../../gen/mpcwallet/session/v1/session_pb.js";
+import { Point, Scalar, scalar } from "../../src/crypto/curve.js";
+import { PeerFault } from "../../src/crypto/fault.js";
+import { type FrostSigning, frostSign } from "../../src/protocols/frost/sign.js";
+import type { KeyShare } from "../../src/protocols/key-share.js";
+import { type KeygenParameters, keygen } from "../../src/protocols/keygen.js";
+import { type PartyId, partyId } from "../../src/session/party.js";
+import type { Protocol, Round } from "../../src/session/protocol.js";
+import type { SessionContext } from "../../src/session/session.js";
+import {
+  cheating,
+  evidenceOf,
+  identitySeed,
+  judged,
+  outputs,
+  type Run,
+  SeededRandom,
+  simulate,
+} from "../session/simulation.js";
+
+const CHEAT = 3;
+
+function roundOf<Pub>(protocol: Protocol<Pub, never, unknown>, id: string): Round {
+  const round = protocol.rounds.find((candidate) => candidate.id === id);
+  assert.ok(round !== undefined);
+  return round;
+}
+
+/** One party cheats in one round; every honest party that can see it names it, and a judge agrees. */
+function assertCaught<Pub, Secret, Out>(
+  run: Run<Pub, Secret, Out>,
+  cheat: {
+    round: string;
+    check: string;
+    change: (message: MessageShape<DescMessage>, to: number) => void;
+    victims?: number[];
+  },
+): Evidence {
+  const protocol = cheating(run.protocol, roundOf(run.protocol, cheat.round), (message, to) => {
+    const copy = structuredClone(message);
+    cheat.change(copy, to);
+    return copy;
+  });
+  const outcome = simulate({ ...run, cheats: new Map([[CHEAT, protocol]]) });
+  const honest = (cheat.victims ?? run.ids.filter((id) => id !== CHEAT)).map((id) => partyId(id));
+  let last: Evidence | undefined;
+  for (const id of honest) {
+    const progress = outcome.progress.get(id);
+    assert.ok(progress?.state === "aborted" && progress.fault instanceof PeerFault, `party ${id}: ${progress?.state}`);
+    assert.deepEqual(progress.fault.culprits, [`node-${CHEAT}`]);
+    for (const evidence of evidenceOf(progress)) {
+      assert.equal(evidence.check, cheat.check);
+      const context = outcome.context as SessionContext<Pub>;
+      assert.ok(judged(run.protocol, context, evidence), "the judge agrees");
+      const framed = run.ids.find((party) => party !== CHEAT && party !== evidence.accuser) ?? 0;
+      assert.equal(judged(run.protocol, context, { ...evidence, accused: framed }), false, "nobody else is guilty");
+      last = evidence;
+    }
+  }
+  assert.ok(last !== undefined);
+  return last;
+}
+
+const keygenRun: Run<KeygenParameters, undefined, KeyShare> = {
+  protocol: keygen,
+  ids: [1, 2, 3],
+  pub: { scheme: "frost", threshold: 2, walletId: "wallet" },
+  secret: () => undefined,
+  seed: "misbehaviour",
+};
+
+// biome-ignore lint/suspicious/noExplicitAny: a cheat reaches into messages of every type by field name
+type Loose = any;
+const flip = (bytes: Uint8Array): void => {
+  bytes[bytes.length - 1] = (bytes[bytes.length - 1] ?? 0) ^ 1;
+};
+const otherScalar = (m: { be32: Uint8Array }): void => {
+  m.be32 = Scalar.toBytes(scalar(BigInt(`0x${Buffer.from(m.be32).toString("hex")}`) + 1n));
+};
+const otherPoint = (m: { sec1: Uint8Array }): void => {
+  m.sec1 = Point.parse(m.sec1).plus(Point.base).toBytes();
+};
+
+describe("key generation names whoever", () => {
+  const cheats: readonly {
+    name: string;
+    round: string;
+    check: string;
+    change: (m: Loose) => void;
+    victims?: number[];
+  }[] = [
+    { name: "commits to something else", round: "commitment", check: "opens-commitment", change: (m) => flip(m.hash) },
+    { name: "opens another rid", round: "opening", check: "opens-commitment", change: (m) => flip(m.rid) },
+    { name: "opens another chain code", round: "opening", check: "opens-commitment", change: (m) => flip(m.chainCode) },
+    {
+      name: "opens another constant term",
+      round: "opening",
+      check: "opens-commitment",
+      change: (m) => otherPoint(m.coefficients[0]),
+    },
+    {
+      name: "opens another coefficient",
+      round: "opening",
+      check: "opens-commitment",
+      change: (m) => otherPoint(m.coefficients[1]),
+    },
+    {
+      name: "opens another Schnorr commitment",
+      round: "opening",
+      check: "opens-commitment",
+      change: (m) => otherPoint(m.schnorrCommitment),
+    },
+    { name: "opens another blinding", round: "opening", check: "opens-commitment", change: (m) => flip(m.blinding) },
+    {
+      name: "sends a coefficient too many",
+      round: "opening",
+      check: "malformed",
+      change: (m) => m.coefficients.push(m.coefficients[0]),
+    },
+    { name: "sends a coefficient too few", round: "opening", check: "malformed", change: (m) => m.coefficients.pop() },
+    {
+      name: "sends a point off the curve",
+      round: "opening",
+      check: "malformed",
+      change: (m) => m.coefficients[0].sec1.fill(5, 1),
+    },
+    {
+      name: "sends an identity point",
+      round: "opening",
+      check: "malformed",
+      change: (m) => (m.coefficients[0].sec1 = Uint8Array.of(0)),
+    },
+    {
+      name: "sends no Schnorr commitment",
+      round: "opening",
+      check: "malformed",
+      change: (m) => delete m.schnorrCommitment,
+    },
+    { name: "sends a short rid", round: "opening", check: "malformed", change: (m) => (m.rid = m.rid.subarray(1)) },
+    { name: "sends a wrong share", round: "share", check: "share-on-polynomial", change: (m) => otherScalar(m.share) },
+    { name: "sends a zero share", round: "share", check: "share-on-polynomial", change: (m) => m.share.be32.fill(0) },
+    { name: "sends a share of q or more", round: "share", check: "malformed", change: (m) => m.share.be32.fill(0xff) },
+    { name: "sends no share", round: "share", check: "malformed", change: (m) => delete m.share },
+    { name: "proves something else", round: "proof", check: "knows-share", change: (m) => otherScalar(m.response) },
+    {
+      name: "sends a response of q or more",
+      round: "proof",
+      check: "malformed",
+      change: (m) => m.response.be32.fill(0xff),
+    },
+  ];
+  for (const { name, ...cheat } of cheats) {
+    it(name, () => {
+      assertCaught(keygenRun, cheat);
+    });
+  }
+
+  it("sends a wrong share to one party only: that party alone proves it", () => {
+    assertCaught(keygenRun, {
+      round: "share",
+      check: "share-on-polynomial",
+      victims: [2],
+      change: (m: Loose, to) => (to === 2 ? otherScalar(m.share) : undefined),
+    });
+  });
+});
+
+describe("FROST signing names whoever", () => {
+  const shares = outputs(simulate({ ...keygenRun, pub: { ...keygenRun.pub, threshold: 3 } }));
+  const key = shares.get(partyId(1));
+  assert.ok(key !== undefined);
+  const random = new SeededRandom("frost misbehaviour");
+  const signing: Run<FrostSigning, Scalar, readonly Uint8Array[]> = {
+    protocol: frostSign,
+    ids: [1, 2, 3],
+    pub: {
+      key,
+      items: [0, 1].map(() => ({ message: random.bytes(32), bip32Tweak: Scalar.random(random) })),
+      authorization: random.bytes(32),
+    },
+    secret: (party: PartyId) => shares.get(party)?.secretShare ?? Scalar.zero,
+    seed: "frost misbehaviour",
+  };
+  const cheats: readonly { name: string; round: string; check: string; change: (m: Loose) => void }[] = [
+    {
+      name: "sends a wrong share for the first message",
+      round: "shares",
+      check: "signature-share",
+      change: (m) => otherScalar(m.shares[0]),
+    },
+    {
+      name: "sends a wrong share for the second message",
+      round: "shares",
+      check: "signature-share",
+      change: (m) => otherScalar(m.shares[1]),
+    },
+    { name: "sends a zero share", round: "shares", check: "signature-share", change: (m) => m.shares[0].be32.fill(0) },
+    { name: "swaps its shares", round: "shares", check: "signature-share", change: (m) => m.shares.reverse() },
+    { name: "sends a share too few", round: "shares", check: "malformed", change: (m) => m.shares.pop() },
+    { name: "sends a share too many", round: "shares", check: "malformed", change: (m) => m.shares.push(m.shares[0]) },
+    {
+      name: "sends a share of q or more",
+      round: "shares",
+      check: "malformed",
+      change: (m) => m.shares[0].be32.fill(0xff),
+    },
+    {
+      name: "commits to another hiding nonce",
+      round: "nonces",
+      check: "signature-share",
+      change: (m) => otherPoint(m.commitments[0].hiding),
+    },
+    {
+      name: "commits to another binding nonce",
+      round: "nonces",
+      check: "signature-share",
+      change: (m) => otherPoint(m.commitments[1].binding),
+    },
+    {
+      name: "sends an identity nonce",
+      round: "nonces",
+      check: "malformed",
+      change: (m) => (m.commitments[0].hiding.sec1 = Uint8Array.of(0)),
+    },
+    { name: "sends a commitment too few", round: "nonces", check: "malformed", change: (m) => m.commitments.pop() },
+  ];
+  for (const { name, ...cheat } of cheats) {
+    // A party that publishes a nonce commitment that is not its own cannot sign by itself: its cheat is the mismatch.
+    it(name, () => {
+      assertCaught(signing, cheat);
+    });
+  }
+});
+
+describe("a judge in another process", () => {
+  it("confirms evidence from public facts alone, and rejects it against anybody else", () => {
+    const evidence = assertCaught(keygenRun, {
+      round: "share",
+      check: "share-on-polynomial",
+      change: (m: Loose) => otherScalar(m.share),
+    });
+    const { sessionId, group } = simulate(keygenRun).context;
+    const facts = {
+      sessionId: Buffer.from(sessionId).toString("hex"),
+      parties: group.parties.map(({ id, nodeId, identityKey }) => ({
+        id,
+        nodeId,
+        identityKey: Buffer.from(identityKey).toString("hex"),
+      })),
+      pub: keygenRun.pub,
+    };
+    const ask = (accusation: Evidence): string =>
+      execFileSync(process.execPath, ["dist/test/protocols/keygen-judge.js"], {
+        input: JSON.stringify({ ...facts, evidence: toJsonString(EvidenceSchema, accusation) }),
+        encoding: "utf8",
+      }).trim();
+    assert.equal(ask(evidence), "guilty");
+    assert.equal(ask({ ...evidence, accused: evidence.accuser === 1 ? 2 : 1 }), "not proved");
+    assert.equal(identitySeed(1).length, 32);
+  });
+});

@@ -1,0 +1,59 @@
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import { Transaction as SecondTransaction } from "@scure/btc-signer";
+import fc from "fast-check";
+import { checkPayment } from "../../src/wallet/payment-check.js";
+import { finalizeTransaction } from "../../src/wallet/transaction-finalizer.js";
+import { samplePayment } from "./sample-payment.js";
+import { sampleAccount, sampleCoins, signWithSecret } from "./sample-wallet.js";
+
+function signed(sample: ReturnType<typeof samplePayment>) {
+  const verdict = checkPayment(sample.facts);
+  assert.ok(verdict.approved, verdict.approved ? "" : verdict.reasons.join());
+  const { sighashes } = verdict.payment;
+  return { signatures: sighashes.map(signWithSecret), keys: sighashes.map(({ key }) => key) };
+}
+
+describe("finalizer", () => {
+  it("signed transactions are no larger than estimated, and Taproot ones exactly as large", () => {
+    fc.assert(
+      fc.property(
+        fc.constantFrom("frost" as const, "cggmp24" as const),
+        fc.array(fc.bigInt({ min: 60_000n, max: 400_000n }), { minLength: 1, maxLength: 12 }),
+        fc.constantFrom("", '{"a":1}'),
+        fc.string(),
+        (scheme, values, metadataJson, seed) => {
+          const coins = sampleCoins([...values, 300_000n]);
+          const sample = samplePayment({ account: sampleAccount(scheme), coins, request: { metadataJson }, seed });
+          const { signatures, keys } = signed(sample);
+          const final = finalizeTransaction(sample.built.psbt, signatures, keys);
+          const read = SecondTransaction.fromRaw(final.bytes, { allowUnknownOutputs: true });
+          assert.equal(read.id, sample.built.txid);
+          assert.equal(read.weight, final.weight);
+          const slack = scheme === "frost" ? 0 : 3 * sample.built.inputs.length;
+          assert.ok(final.weight <= sample.built.weight && sample.built.weight - final.weight <= slack);
+        },
+      ),
+      { numRuns: 40 },
+    );
+  });
+
+  it("refuses a wrong, a missing, a swapped and a high-s signature, and names the input", () => {
+    for (const scheme of ["frost", "cggmp24"] as const) {
+      const coins = sampleCoins([80_000n, 90_000n]);
+      const sample = samplePayment({ account: sampleAccount(scheme), coins });
+      const { signatures, keys } = signed(sample);
+      assert.equal(signatures.length, 2);
+      const { psbt } = sample.built;
+      const broken = signatures.map((bytes, index) =>
+        index === 1 ? bytes.map((byte, i) => (i === 40 ? byte ^ 1 : byte)) : bytes,
+      );
+      assert.throws(() => finalizeTransaction(psbt, broken, keys), { code: "signature-invalid", facts: { input: 1 } });
+      assert.throws(() => finalizeTransaction(psbt, [...signatures].reverse(), keys), { code: "signature-invalid" });
+      assert.throws(() => finalizeTransaction(psbt, signatures.slice(1), keys), { code: "signature-count-differs" });
+      assert.throws(() => finalizeTransaction(psbt, [new Uint8Array(0), ...signatures.slice(1)], keys), {
+        code: "signature-invalid",
+      });
+    }
+  });
+});

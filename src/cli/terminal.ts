@@ -17,16 +17,12 @@ export function aligned(rows: readonly (readonly string[])[]): string[] {
     (known, row) => row.map((cell, column) => Math.max(cell.length, known[column] ?? 0)),
     [],
   );
-<<<<<<< HEAD
-  return rows.map((row) => row.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join("  ").trimEnd());
-=======
   return rows.map((row) =>
     row
       .map((cell, column) => cell.padEnd(widths[column] ?? 0))
       .join("  ")
       .trimEnd(),
   );
->>>>>>> main
 }
 
 /** Names and values, one a line; empty values are left out. */

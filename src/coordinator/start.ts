@@ -78,7 +78,8 @@ export async function startCoordinator(
   };
 }
 
-async function openAudit(
+/** The audit database that the configuration names; the embedded one is locked while a coordinator runs on it. */
+export async function openAudit(
   { postgres, coordinator }: CoordinatorConfiguration,
   environment: Environment,
 ): Promise<AuditDatabase> {

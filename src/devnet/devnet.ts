@@ -61,6 +61,11 @@ export class Devnet {
     );
   }
 
+  async stopCoordinator(): Promise<void> {
+    await this.#children.get(this.plan.coordinator)?.stop();
+    this.#children.delete(this.plan.coordinator);
+  }
+
   /** Ends one process as a crash would. */
   async kill(name: string): Promise<void> {
     await this.#children.get(name)?.kill();

@@ -1,4 +1,3 @@
-import { type DescMessage, type MessageShape, toJson } from "@bufbuild/protobuf";
 import { type Command, Option } from "commander";
 import {
   AddressSchema,
@@ -12,35 +11,23 @@ import {
   ListWalletsResponseSchema,
   Network,
   Scheme,
+  VoteOutcome,
   type Wallet,
   WalletSchema,
-  VoteOutcome,
 } from "../../gen/mpcwallet/wallet/v1/wallet_pb.js";
 import { InvalidInput } from "../crypto/fault.js";
 import { btcText } from "./amount.js";
-import { type ClientProfile, loadClientProfile } from "./client-profile.js";
-import { type GatewayClient, openGateway } from "./gateway-client.js";
+import {
+  gatewayCommand,
+  type Session,
+  show,
+  type WalletOptions,
+  walletOption,
+  wholeNumber,
+  withGateway,
+} from "./gateway-session.js";
 import { addPaymentCommands, addSendCommand, phaseName } from "./payment-commands.js";
 import { aligned, listed, type Terminal } from "./terminal.js";
-
-/** Options of the program that every command sees. */
-interface GlobalOptions {
-  readonly config?: string;
-  readonly json?: boolean;
-}
-
-interface WalletOptions extends GlobalOptions {
-  readonly wallet?: string;
-}
-
-/** What a command works with; `wallet` asks the gateway which wallet `--wallet` means. */
-export interface Session {
-  readonly terminal: Terminal;
-  readonly profile: ClientProfile;
-  readonly client: GatewayClient["wallet"];
-  readonly json: boolean;
-  wallet(given: string | undefined): Promise<Wallet>;
-}
 
 /** Adds the commands of a wallet's user: `wallet …`, `payment …`, `pool status`, `health`, and short names for some. */
 export function addWalletCommands(program: Command, terminal: Terminal): void {
@@ -61,68 +48,13 @@ export function addWalletCommands(program: Command, terminal: Terminal): void {
   addHealthCommand(program, terminal);
 }
 
-/** Opens the gateway of the profile, runs the command's work and closes the connection. */
-export async function withGateway(
-  { command, terminal }: { command: Command; terminal: Terminal },
-  work: (session: Session) => Promise<void>,
-): Promise<void> {
-  const { config, json = false } = command.optsWithGlobals<GlobalOptions>();
-  const profile = await loadClientProfile(config, terminal);
-  const gateway = await openGateway(profile, terminal);
-  const client = gateway.wallet;
-  const session: Session = {
-    terminal,
-    profile,
-    client,
-    json,
-    wallet: (given) => chosenWallet(client, given ?? profile.defaults.wallet),
-  };
-  try {
-    await work(session);
-  } finally {
-    gateway.close();
-  }
-}
-
-export function walletOption(): Option {
-  return new Option("--wallet <id or name>", "which wallet; not needed when there is one");
-}
-
-/** The wallet with this id or name; without either, the only one. */
-async function chosenWallet(client: Session["client"], given: string | undefined): Promise<Wallet> {
-  const wallets: Wallet[] = [];
-  let pageToken = "";
-  do {
-    const answer = await client.listWallets({ pageSize: 1000, pageToken });
-    wallets.push(...answer.wallets);
-    pageToken = answer.nextPageToken;
-  } while (pageToken !== "");
-  const chosen =
-    given === undefined ? wallets : wallets.filter(({ walletId, name }) => walletId === given || name === given);
-  const [first] = chosen;
-  if (first !== undefined && chosen.length === 1) return first;
-  if (given !== undefined) throw new InvalidInput("wallet-unknown", `there is no wallet '${given}'`);
-  if (first === undefined) {
-    throw new InvalidInput("wallet-missing", "there is no wallet yet; make one with 'mpc-wallet wallet create --name NAME'");
-  }
-  throw new InvalidInput("wallet-ambiguous", `say which with --wallet: ${wallets.map(({ name }) => name).join(", ")}`);
-}
-
-/** Prints a message as one JSON object, or the lines made for people. */
-export function show<Desc extends DescMessage>(
-  { terminal, json }: Pick<Session, "terminal" | "json">,
-  { schema, message, lines }: { schema: Desc; message: MessageShape<Desc>; lines: () => readonly string[] },
-): void {
-  if (json) terminal.print(JSON.stringify(toJson(schema, message, { alwaysEmitImplicit: true })));
-  else for (const line of lines()) terminal.print(line);
-}
-
 function addCreateCommand(parent: Command, terminal: Terminal): void {
-  parent
-    .command("create")
+  gatewayCommand(parent, "create")
     .description("create a wallet: its nodes generate a key that none of them ever holds")
     .requiredOption("--name <name>", "shown to people, unique")
-    .addOption(new Option("--scheme <scheme>", "frost: Taproot; cggmp24: SegWit").choices(["frost", "cggmp24"]).default("frost"))
+    .addOption(
+      new Option("--scheme <scheme>", "frost: Taproot; cggmp24: SegWit").choices(["frost", "cggmp24"]).default("frost"),
+    )
     .option("--threshold <count>", "nodes that must sign", "3")
     .option("--nodes <ids>", "comma-separated node ids; all nodes when left out")
     .action(async (options: { name: string; scheme: string; threshold: string; nodes?: string }, command: Command) => {
@@ -135,11 +67,6 @@ function addCreateCommand(parent: Command, terminal: Terminal): void {
         printWallet(session, wallet);
       });
     });
-}
-
-function wholeNumber(text: string, option: string): number {
-  if (!/^\d{1,6}$/.test(text)) throw new InvalidInput("option-invalid", `${option} must be a whole number`);
-  return Number(text);
 }
 
 function printWallet(session: Session, wallet: Wallet | undefined): void {
@@ -163,8 +90,7 @@ function schemeName(scheme: Scheme): string {
 }
 
 function addListCommand(parent: Command, terminal: Terminal): void {
-  parent
-    .command("list")
+  gatewayCommand(parent, "list")
     .description("list the wallets")
     .action((_options: unknown, command: Command) =>
       withGateway({ command, terminal }, async (session) => {
@@ -182,8 +108,7 @@ function addListCommand(parent: Command, terminal: Terminal): void {
 }
 
 function addShowCommand(parent: Command, terminal: Terminal): void {
-  parent
-    .command("show")
+  gatewayCommand(parent, "show")
     .description("show a wallet")
     .addOption(walletOption())
     .action((options: WalletOptions, command: Command) =>
@@ -192,8 +117,7 @@ function addShowCommand(parent: Command, terminal: Terminal): void {
 }
 
 function addAddressCommand(parent: Command, terminal: Terminal): void {
-  parent
-    .command("address")
+  gatewayCommand(parent, "address")
     .description("the next unused receiving address")
     .addOption(walletOption())
     .action((options: WalletOptions, command: Command) =>
@@ -207,8 +131,7 @@ function addAddressCommand(parent: Command, terminal: Terminal): void {
 }
 
 function addBalanceCommand(parent: Command, terminal: Terminal): void {
-  parent
-    .command("balance")
+  gatewayCommand(parent, "balance")
     .description("what a wallet holds")
     .addOption(walletOption())
     .action((options: WalletOptions, command: Command) =>
@@ -228,8 +151,7 @@ function addBalanceCommand(parent: Command, terminal: Terminal): void {
 }
 
 function addUtxosCommand(parent: Command, terminal: Terminal): void {
-  parent
-    .command("utxos")
+  gatewayCommand(parent, "utxos")
     .description("unspent outputs of a wallet")
     .addOption(walletOption())
     .action((options: WalletOptions, command: Command) =>
@@ -250,8 +172,7 @@ function addUtxosCommand(parent: Command, terminal: Terminal): void {
 }
 
 function addHistoryCommand(parent: Command, terminal: Terminal): void {
-  parent
-    .command("history")
+  gatewayCommand(parent, "history")
     .description("payments of a wallet, newest first")
     .addOption(walletOption())
     .option("--limit <count>", "at most this many, 1 to 100", "20")
@@ -276,8 +197,7 @@ function addHistoryCommand(parent: Command, terminal: Terminal): void {
 }
 
 function addVotesCommand(parent: Command, terminal: Terminal): void {
-  parent
-    .command("votes <payment>")
+  gatewayCommand(parent, "votes <payment>")
     .description("how the nodes voted on a payment")
     .action((paymentId: string, _options: unknown, command: Command) =>
       withGateway({ command, terminal }, async (session) => {
@@ -299,10 +219,8 @@ function addVotesCommand(parent: Command, terminal: Terminal): void {
 }
 
 function addPoolCommands(program: Command, terminal: Terminal): void {
-  program
-    .command("pool")
-    .description("presignatures and nonces that wait for use")
-    .command("status")
+  const pool = program.command("pool").description("presignatures and nonces that wait for use");
+  gatewayCommand(pool, "status")
     .description("how full a wallet's pool is")
     .addOption(walletOption())
     .action((options: WalletOptions, command: Command) =>
@@ -322,8 +240,7 @@ function addPoolCommands(program: Command, terminal: Terminal): void {
 }
 
 function addHealthCommand(program: Command, terminal: Terminal): void {
-  program
-    .command("health")
+  gatewayCommand(program, "health")
     .description("whether payments can be made, and what does not answer")
     .action((_options: unknown, command: Command) =>
       withGateway({ command, terminal }, async (session) => {
@@ -338,4 +255,3 @@ function addHealthCommand(program: Command, terminal: Terminal): void {
       }),
     );
 }
-

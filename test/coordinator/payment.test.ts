@@ -15,6 +15,7 @@ import { systemClock, systemRandom } from "../../src/node/ambient.js";
 import { AuditDatabase } from "../../src/storage/audit-database.js";
 import { EsploraChainSource } from "../../src/storage/chain/esplora.js";
 import { DatabaseAuditTrail } from "../../src/storage/database-audit-trail.js";
+import { DatabasePaymentStore } from "../../src/storage/database-payment-store.js";
 import { MemorySpace } from "../../src/storage/memory-coordination.js";
 import type { PaymentView, WalletApplication, WalletView } from "../../src/wallet/wallet-application.js";
 import { TEST_AUTHORITY, TestCluster } from "../node/cluster.js";
@@ -83,6 +84,7 @@ describe("a Taproot wallet of five nodes pays over QUIC", () => {
         chain,
         audit,
         coordination: new MemorySpace(systemClock).connect(),
+        payments: (lease) => new DatabasePaymentStore({ database, clock: systemClock, lease }),
       },
     );
     ({ application } = coordinator);

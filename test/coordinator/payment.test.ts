@@ -154,6 +154,48 @@ describe("a Taproot wallet of five nodes pays over QUIC", () => {
     );
   });
 
+  it("every changed byte of the transaction is refused by the interpreter and by a second library", async () => {
+    const sent = await application.sendPaymentAndWait(
+      request({ address: "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080", amountSat: 500_000n }),
+    );
+    assert.equal(sent.phase, "broadcast", JSON.stringify(sent.failure));
+    const raw = sent.rawTransaction;
+    assert.ok(raw !== undefined);
+    const spent = Transaction.fromBuffer(raw).ins.map(({ hash, index }) => {
+      const output = server.chain.transaction(Buffer.from(hash).reverse().toString("hex"))?.transaction.outs[index];
+      assert.ok(output !== undefined, "the chain knows what is spent");
+      return output;
+    });
+    /** bitcoinjs-lib's sighash and libsecp256k1, on the coins that the untouched transaction spends. */
+    const secondLibraryAccepts = (bytes: Uint8Array): boolean => {
+      try {
+        const transaction = Transaction.fromBuffer(bytes);
+        const [scripts, values] = [spent.map(({ script }) => script), spent.map(({ value }) => value)];
+        if (transaction.ins.length !== spent.length) return false;
+        return transaction.ins.every(({ witness }, index) => {
+          const sighash = transaction.hashForWitnessV1(index, scripts, values, 0);
+          const [signature] = witness;
+          const key = scripts[index]?.subarray(2) ?? new Uint8Array();
+          return witness.length === 1 && signature?.length === 64 && verifySchnorr(sighash, key, signature);
+        });
+      } catch {
+        return false;
+      }
+    };
+    assert.ok(secondLibraryAccepts(raw));
+    await mine(1);
+    await finalState(sent.paymentId);
+    server.chain.invalidateTip();
+    // The block is gone and the transaction waits again; what conflicts with it would be refused as a double spend.
+    for (let position = 0; position < raw.length; position++) {
+      const changed = Uint8Array.from(raw);
+      changed[position] = (changed[position] ?? 0) ^ 1;
+      assert.equal(secondLibraryAccepts(changed), false, `byte ${position}`);
+      assert.equal(interpreterAccepts(changed, spent), false, `byte ${position}`);
+    }
+    assert.ok(interpreterAccepts(raw, spent));
+  });
+
   async function mine(blocks: number): Promise<void> {
     const response = await fetch(`${server.esploraUrl}/devnet/mine`, {
       method: "POST",

@@ -32,11 +32,11 @@ export class PeerCalls implements PeerVoting, PeerSigning, KeyGeneration {
   }
 
   async vote(nodeId: string, proposal: PaymentProposal, signal: AbortSignal): Promise<Ballot> {
-    return await this.#call(nodeId, signal, async () => {
+    return await this.#call(nodeId, signal, async (own) => {
       const client = remembered(this.#consensus, nodeId, () =>
         createClient(ConsensusService, this.#mesh.transport(nodeId)),
       );
-      const { ballot } = await client.vote({ proposal }, { signal });
+      const { ballot } = await client.vote({ proposal }, { signal: own });
       if (ballot === undefined)
         throw new Unavailable("ballot-missing", `${nodeId} answered without a ballot`, { peer: nodeId });
       return ballot;
@@ -45,48 +45,50 @@ export class PeerCalls implements PeerVoting, PeerSigning, KeyGeneration {
 
   async notify(nodeId: string, outcome: PaymentOutcome, signal: AbortSignal): Promise<void> {
     const { requestId, txid } = outcome;
-    await this.#call(nodeId, signal, async () => {
+    await this.#call(nodeId, signal, async (own) => {
       const client = remembered(this.#consensus, nodeId, () =>
         createClient(ConsensusService, this.#mesh.transport(nodeId)),
       );
-      await client.notify({ requestId, txid, confirmedHeight: BigInt(outcome.confirmedHeight) }, { signal });
+      await client.notify({ requestId, txid, confirmedHeight: BigInt(outcome.confirmedHeight) }, { signal: own });
     });
   }
 
   async sign(nodeId: string, order: SigningOrder, signal: AbortSignal): Promise<SigningAnswer> {
     const { sessionId, proposal, certificate, signers } = order;
-    return await this.#call(nodeId, signal, async () => {
+    return await this.#call(nodeId, signal, async (own) => {
       const client = remembered(this.#signing, nodeId, () =>
         createClient(SessionService, this.#mesh.transport(nodeId, "signing")),
       );
-      return await client.signPayment({ sessionId, proposal, certificate, signers: [...signers] }, { signal });
+      return await client.signPayment({ sessionId, proposal, certificate, signers: [...signers] }, { signal: own });
     });
   }
 
   async generate(nodeId: string, order: KeyGenerationOrder, signal: AbortSignal): Promise<GeneratedKey> {
     const { sessionId, walletId, name, threshold, parties, network } = order;
     const wallet = { walletId, name, scheme: SCHEMES[order.scheme], threshold, parties: [...parties], network };
-    return await this.#call(nodeId, signal, async () => {
+    return await this.#call(nodeId, signal, async (own) => {
       const client = remembered(this.#keygen, nodeId, () =>
         createClient(SessionService, this.#mesh.transport(nodeId, "dkg")),
       );
-      return await client.generateKey({ sessionId, wallet }, { signal });
+      return await client.generateKey({ sessionId, wallet }, { signal: own });
     });
   }
 
   /** Round trip through the whole RPC path. @throws Unavailable or PeerSilent */
   async ping(nodeId: string, timeoutMs: number): Promise<void> {
-    await this.#call(nodeId, undefined, async () => {
+    await this.#call(nodeId, undefined, async (own) => {
       const client = remembered(this.#control, nodeId, () =>
         createClient(ControlService, this.#mesh.transport(nodeId)),
       );
-      await client.ping({ payload: new Uint8Array() }, { timeoutMs });
+      await client.ping({ payload: new Uint8Array() }, { timeoutMs, signal: own });
     });
   }
 
-  async #call<T>(nodeId: string, signal: AbortSignal | undefined, call: () => Promise<T>): Promise<T> {
+  async #call<T>(nodeId: string, signal: AbortSignal | undefined, call: (own: AbortSignal) => Promise<T>): Promise<T> {
+    // Connect never takes its listener off a signal, so a long-lived one must not be given to it.
+    const own = AbortSignal.any(signal === undefined ? [] : [signal]);
     try {
-      return await call();
+      return await call(own);
     } catch (error) {
       signal?.throwIfAborted();
       throw faultFromWire(error, nodeId);

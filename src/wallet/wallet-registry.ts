@@ -1,5 +1,6 @@
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { WalletRecordSchema } from "../../gen/mpcwallet/consensus/v1/record_pb.js";
+import { wholeMs } from "../consensus/unix-time.js";
 import { Bug, InvalidInput, Unavailable } from "../crypto/fault.js";
 import { Account } from "./account.js";
 import type { Coordination } from "./coordination.js";
@@ -12,7 +13,7 @@ const WALLETS = "/wallets/";
 
 export function encodeWallet(wallet: WalletView): Uint8Array {
   const { createdAtMs, parties, ...facts } = wallet;
-  const message = create(WalletRecordSchema, { ...facts, parties: [...parties], createdAtMs: BigInt(createdAtMs) });
+  const message = create(WalletRecordSchema, { ...facts, parties: [...parties], createdAtMs: wholeMs(createdAtMs) });
   return toBinary(WalletRecordSchema, message);
 }
 

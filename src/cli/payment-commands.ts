@@ -206,7 +206,7 @@ async function progressLine({ client }: Session, payment: Payment): Promise<stri
     case PaymentPhase.CONFIRMED:
       return `confirmed in block ${confirmedHeight}`;
     default:
-      return phaseName(phase);
+      return payment.failure === undefined ? phaseName(phase) : `${phaseName(phase)}: ${payment.failure.message}`;
   }
 }
 

@@ -304,7 +304,7 @@ async function run(options: DemoOptions): Promise<void> {
   } finally {
     tell("stopping");
     await devnet.stop();
-    if (options.folder === undefined && !options.keep && process.exitCode === undefined)
+    if (options.folder === undefined && !options.keep && succeeded)
       await rm(folder, { recursive: true, force: true });
     else tell(`kept ${folder}`);
   }

@@ -15,7 +15,7 @@ import type { AuditTrail } from "../wallet/audit-trail.js";
 import type { ChainSource } from "../wallet/chain-source.js";
 import type { Coordination, Lease } from "../wallet/coordination.js";
 import { DEFAULT_CEREMONY } from "../wallet/payment-ceremony.js";
-import { CoordinatedPaymentStore } from "../wallet/payment-store.js";
+import type { PaymentStore } from "../wallet/payment-store.js";
 import type { NetworkName, WalletApplication } from "../wallet/wallet-application.js";
 import { DEFAULT_SERVICE, WalletService } from "../wallet/wallet-service.js";
 import { PeerCalls } from "./peer-calls.js";
@@ -47,6 +47,8 @@ export interface CoordinatorDependencies {
   readonly chain: ChainSource;
   readonly audit: AuditTrail;
   readonly coordination: Coordination;
+  /** Opens the payments' store; its writes are fenced by the lease that this coordinator leads under. */
+  readonly payments: (lease: () => Lease | undefined) => PaymentStore;
 }
 
 const ELECTION = "coordinator";
@@ -132,7 +134,7 @@ export class Coordinator {
         chain,
         audit,
         coordination,
-        store: new CoordinatedPaymentStore({ coordination, lease: () => leadership.lease }),
+        store: dependencies.payments(() => leadership.lease),
         clock,
         random,
         verify: verifyEd25519,

@@ -4,17 +4,21 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { toBinary } from "@bufbuild/protobuf";
+import { Transaction } from "bitcoinjs-lib";
+import { verifySchnorr } from "tiny-secp256k1";
 import { SignedPaymentRequestSchema } from "../../gen/mpcwallet/consensus/v1/consensus_pb.js";
 import { signPaymentRequest } from "../../src/consensus/payment-request.js";
 import { DEFAULT_POLICY } from "../../src/consensus/policy.js";
 import { Coordinator } from "../../src/coordinator/coordinator.js";
 import { ed25519PublicKey, signEd25519 } from "../../src/crypto/ed25519.js";
+import { scriptFailure } from "../../src/devnet/chain/script-check.js";
 import { type ChainServer, startChainServer } from "../../src/devnet/chain/server.js";
 import { verificationKeys } from "../../src/gateway/authentication.js";
 import { systemClock, systemRandom } from "../../src/node/ambient.js";
 import { AuditDatabase } from "../../src/storage/audit-database.js";
 import { EsploraChainSource } from "../../src/storage/chain/esplora.js";
 import { DatabaseAuditTrail } from "../../src/storage/database-audit-trail.js";
+import { DatabasePaymentStore } from "../../src/storage/database-payment-store.js";
 import { MemorySpace } from "../../src/storage/memory-coordination.js";
 import type { PaymentView, WalletApplication, WalletView } from "../../src/wallet/wallet-application.js";
 import { TEST_AUTHORITY, TestCluster } from "../node/cluster.js";
@@ -83,6 +87,7 @@ describe("a Taproot wallet of five nodes pays over QUIC", () => {
         chain,
         audit,
         coordination: new MemorySpace(systemClock).connect(),
+        payments: (lease) => new DatabasePaymentStore({ database, clock: systemClock, lease }),
       },
     );
     ({ application } = coordinator);
@@ -150,6 +155,48 @@ describe("a Taproot wallet of five nodes pays over QUIC", () => {
     await readFile(join(cluster.folder, "node-1", "state.json"), "utf8").then((text) =>
       assert.ok(!text.includes("keyShare")),
     );
+  });
+
+  it("every changed byte of the transaction is refused by the interpreter and by a second library", async () => {
+    const sent = await application.sendPaymentAndWait(
+      request({ address: "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080", amountSat: 500_000n }),
+    );
+    assert.equal(sent.phase, "broadcast", JSON.stringify(sent.failure));
+    const raw = sent.rawTransaction;
+    assert.ok(raw !== undefined);
+    const spent = Transaction.fromBuffer(raw).ins.map(({ hash, index }) => {
+      const output = server.chain.transaction(Buffer.from(hash).reverse().toString("hex"))?.transaction.outs[index];
+      assert.ok(output !== undefined, "the chain knows what is spent");
+      return output;
+    });
+    /** bitcoinjs-lib's sighash and libsecp256k1, on the coins that the untouched transaction spends. */
+    const secondLibraryAccepts = (bytes: Uint8Array): boolean => {
+      try {
+        const transaction = Transaction.fromBuffer(bytes);
+        const [scripts, values] = [spent.map(({ script }) => script), spent.map(({ value }) => value)];
+        if (transaction.ins.length !== spent.length) return false;
+        return transaction.ins.every(({ witness }, index) => {
+          const sighash = transaction.hashForWitnessV1(index, scripts, values, 0);
+          const [signature] = witness;
+          const key = scripts[index]?.subarray(2) ?? new Uint8Array();
+          return witness.length === 1 && signature?.length === 64 && verifySchnorr(sighash, key, signature);
+        });
+      } catch {
+        return false;
+      }
+    };
+    assert.ok(secondLibraryAccepts(raw));
+    const coins = spent.map(({ script, value }) => ({ scriptPubKey: script, valueSat: value }));
+    const interpreterAccepts = (bytes: Uint8Array): boolean => scriptFailure(bytes, coins) === undefined;
+    assert.ok(interpreterAccepts(raw));
+    for (let position = 0; position < raw.length; position++) {
+      const changed: Uint8Array = Uint8Array.from(raw);
+      changed[position] = (changed[position] ?? 0) ^ 1;
+      assert.equal(secondLibraryAccepts(changed), false, `byte ${position}`);
+      assert.equal(interpreterAccepts(changed), false, `byte ${position}`);
+    }
+    await mine(1);
+    await finalState(sent.paymentId);
   });
 
   async function mine(blocks: number): Promise<void> {

@@ -1,7 +1,7 @@
 import { resolve } from "node:path";
 import { type Command, Option } from "commander";
 import { InvalidInput } from "../crypto/fault.js";
-import { Devnet } from "../devnet/devnet.js";
+import type { Devnet } from "../devnet/devnet.js";
 import { untilToldToStop } from "./process-commands.js";
 import type { Terminal } from "./terminal.js";
 
@@ -20,6 +20,7 @@ export function addDevnetCommand(program: Command, terminal: Terminal): void {
     .action(async (options: DevnetCommandOptions) => {
       const nodes = Number(options.nodes);
       if (!Number.isInteger(nodes)) throw new InvalidInput("option-invalid", "--nodes takes a whole number");
+      const { Devnet } = await import("../devnet/devnet.js");
       const devnet = await Devnet.start({
         folder: resolve(options.folder),
         nodes,

@@ -79,7 +79,7 @@ function connectFailure(error: ConnectError): Failure {
 /** OpenSSL's words for a certificate that is not accepted, in ours. */
 function tlsFailure(error: ConnectError): { message: string; next: string } | undefined {
   const text = `${error.rawMessage} ${error.cause instanceof Error ? error.cause.message : ""}`;
-  if (/self-signed certificate|unable to (verify|get)|issuer certificate|UNABLE_TO_/i.test(text)) {
+  if (/self-signed certificate|unable to (verify|get)|certificate signature failure/i.test(text)) {
     const message = "the gateway's certificate is not signed by the authority in gateway.caFile";
     return { message, next: "check gateway.url and gateway.caFile in the profile" };
   }

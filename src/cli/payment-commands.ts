@@ -161,25 +161,30 @@ interface Wanted {
 async function followed(session: Session, { payment, until, timeoutMs }: Wanted): Promise<Payment> {
   const { client, terminal } = session;
   const { paymentId } = payment;
-  const signal = AbortSignal.timeout(timeoutMs);
+  const deadline = AbortSignal.timeout(timeoutMs);
   const reached = ({ phase }: Payment): boolean =>
     FINAL.has(phase) || (until === "broadcast" && phase === PaymentPhase.BROADCAST);
   let last = payment;
   while (!reached(last)) {
+    // Leaving the loop does not end the call at the server; aborting does.
+    const done = new AbortController();
+    const signal = AbortSignal.any([deadline, done.signal]);
     try {
-      for await (const update of client.watchPayment({ paymentId }, { signal, timeoutMs })) {
+      for await (const update of client.watchPayment({ paymentId }, { signal, timeoutMs: 0 })) {
         if (update.payment === undefined) continue;
         if (update.payment.phase !== last.phase) terminal.progress(await progressLine(session, update.payment));
         last = update.payment;
         if (reached(last)) break;
       }
     } catch (error) {
-      if (signal.aborted) {
+      if (deadline.aborted) {
         const message = `the payment is still ${phaseName(last.phase)} after ${timeoutMs / 1000} s; it goes on without us`;
         throw new Unavailable("still-waiting", message, { paymentId });
       }
       const { code } = ConnectError.from(error);
       if (code !== Code.Unavailable && code !== Code.Aborted && code !== Code.Canceled) throw error;
+    } finally {
+      done.abort();
     }
     if (!reached(last)) await pause(terminal, RETRY_AFTER_MS);
   }
@@ -201,7 +206,7 @@ async function progressLine({ client }: Session, payment: Payment): Promise<stri
     case PaymentPhase.CONFIRMED:
       return `confirmed in block ${confirmedHeight}`;
     default:
-      return phaseName(phase);
+      return payment.failure === undefined ? phaseName(phase) : `${phaseName(phase)}: ${payment.failure.message}`;
   }
 }
 

@@ -1,5 +1,5 @@
+import { readFileSync } from "node:fs";
 import { Command } from "commander";
-import { packageVersion } from "../node/start.js";
 import { addAccessCommands } from "./access-commands.js";
 import { addDevnetCommand } from "./devnet-command.js";
 import { addPkiCommands } from "./pki.js";
@@ -25,6 +25,11 @@ export function createProgram(terminal: Terminal): Command {
   addPkiCommands(program, terminal);
   quietErrors(program);
   return program;
+}
+
+function packageVersion(): string {
+  const text = readFileSync(new URL("../../../package.json", import.meta.url), "utf8");
+  return (JSON.parse(text) as { readonly version: string }).version;
 }
 
 /** Commander prints usage errors itself; main.ts prints every error, once and in one line. */

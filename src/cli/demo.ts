@@ -304,8 +304,7 @@ async function run(options: DemoOptions): Promise<void> {
   } finally {
     tell("stopping");
     await devnet.stop();
-    if (options.folder === undefined && !options.keep && succeeded)
-      await rm(folder, { recursive: true, force: true });
+    if (options.folder === undefined && !options.keep && succeeded) await rm(folder, { recursive: true, force: true });
     else tell(`kept ${folder}`);
   }
 }

@@ -209,7 +209,7 @@ describe("frames", () => {
   it("the head's encoding is the golden one", () => {
     assert.equal(
       Buffer.from(head).toString("hex"),
-      "2c0a2a0a062f612e422f431a200a0c636f6e74656e742d747970651210" + Buffer.from("application/grpc").toString("hex"),
+      `2c0a2a0a062f612e422f431a200a0c636f6e74656e742d747970651210${Buffer.from("application/grpc").toString("hex")}`,
     );
     assert.equal(Buffer.from(end).toString("hex"), `141a120a100a0b${Buffer.from("grpc-status").toString("hex")}120130`);
     const round = fromBinary(FrameSchema, toBinary(FrameSchema, fromBinary(FrameSchema, head.subarray(1))));

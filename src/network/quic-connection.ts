@@ -58,7 +58,6 @@ export class QuicConnection {
   readonly expectedNodeId: string | undefined;
   /** `address:port` of the peer. */
   readonly source: string;
-  readonly openedMs: number;
   /** Monotonic time of the last datagram that quiche accepted. */
   lastReceivedMs: number;
   #phase: ConnectionPhase = "handshake";
@@ -110,8 +109,7 @@ export class QuicConnection {
     this.#arrival = { from: options.remote, to: options.local };
     this.source = `${options.remote.host}:${options.remote.port}`;
     this.#nextStreamId = options.role === "client" ? 0 : 1;
-    this.openedMs = host.clock.monotonicMs();
-    this.lastReceivedMs = this.openedMs;
+    this.lastReceivedMs = host.clock.monotonicMs();
     this.#cancelDeadline = host.clock.after(host.limits.connectTimeoutMs, () =>
       this.close(CLOSE.timeout, "connection was not accepted in time"),
     );

@@ -204,12 +204,18 @@ class ServerCall implements StreamConsumer {
     if (!this.#requestOver) this.#stream.stopReceiving(0);
   }
 
-  /** The trailers, without error details when those are more than the other side reads. */
+  /** The trailers, without what makes them more than the other side reads: first the details, then all but the status. */
   #end(trailer: Headers | undefined): Uint8Array {
+    const { headBytes, headFields } = this.#host.limits;
     const whole = encodeEnd(trailer);
-    if (whole.length <= this.#host.limits.headBytes || trailer === undefined) return whole;
+    const fits = (end: Uint8Array, fields: Headers) =>
+      end.length <= headBytes && [...fields.keys()].length <= headFields;
+    if (trailer === undefined || fits(whole, trailer)) return whole;
     trailer.delete("grpc-status-details-bin");
-    trailer.set("grpc-message", (trailer.get("grpc-message") ?? "").slice(0, 1_024));
-    return encodeEnd(trailer);
+    const withoutDetails = encodeEnd(trailer);
+    if (fits(withoutDetails, trailer)) return withoutDetails;
+    // Percent-encoded; a cut escape would not decode at all.
+    const message = (trailer.get("grpc-message") ?? "").slice(0, 1_024).replace(/%[0-9a-f]{0,2}/gi, "?");
+    return encodeEnd(new Headers({ "grpc-status": trailer.get("grpc-status") ?? "13", "grpc-message": message }));
   }
 }

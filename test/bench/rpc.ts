@@ -1,7 +1,7 @@
 // Our gRPC over QUIC against connect-node over HTTP/2, both with mutual TLS and the server in its own process, in one run.
 // Then a soak with bursts above the stream limit. `npm run bench -- rpc [--json] [--short]`.
 import { type ChildProcess, fork } from "node:child_process";
-import { createSecureServer, type ServerHttp2Session } from "node:http2";
+import { createSecureServer } from "node:http2";
 import type { AddressInfo } from "node:net";
 import { fileURLToPath } from "node:url";
 import { type Client, type ConnectRouter, createClient, type Transport } from "@connectrpc/connect";
@@ -82,7 +82,6 @@ async function serve(setup: Setup): Promise<void> {
       },
       connectNodeAdapter({ routes, connect: false, grpcWeb: false }),
     );
-    server.on("session", (_session: ServerHttp2Session) => {});
     await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
     port = (server.address() as AddressInfo).port;
   }
@@ -139,8 +138,12 @@ class Peer {
 
 function answer<T>(child: ChildProcess): Promise<T> {
   return new Promise((resolve, reject) => {
-    child.once("message", (message) => resolve(message as T));
-    child.once("disconnect", () => reject(new Error("the server process ended")));
+    const lost = () => reject(new Error("the server process ended"));
+    child.once("disconnect", lost);
+    child.once("message", (message) => {
+      child.off("disconnect", lost);
+      resolve(message as T);
+    });
   });
 }
 

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { createSocket } from "node:dgram";
 import { setMaxListeners } from "node:events";
 import { after, before, describe, it } from "node:test";
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
@@ -66,6 +67,8 @@ function routes(seen: Seen): (router: ConnectRouter) => void {
             const detail = { desc: StringValueSchema, value: { value: "x".repeat(word === "fail" ? 10 : 20_000) } };
             throw new ConnectError("no such wallet", Code.NotFound, { "wallet-id": "w1" }, [detail]);
           }
+          if (word === "wordy")
+            throw new ConnectError("m".repeat(40_000), Code.NotFound, { "x-a": "v".repeat(20_000) });
           if (word === "crash") throw new TypeError("secret in a message");
           return { payload, timeMs: 1n };
         } finally {
@@ -185,6 +188,15 @@ describe("calls over QUIC", () => {
       assert.ok(error instanceof ConnectError);
       assert.equal(error.code, Code.NotFound);
       assert.equal(error.findDetails(StringValueSchema).length, 0);
+      return true;
+    });
+  });
+
+  it("an error text larger than an end frame is shortened", async () => {
+    await assert.rejects(control(pair.a, "node-b").ping(words("wordy"), { timeoutMs: 5_000 }), (error) => {
+      assert.ok(error instanceof ConnectError);
+      assert.equal(error.code, Code.NotFound);
+      assert.match(error.rawMessage, /^m{1024}$/);
       return true;
     });
   });
@@ -423,6 +435,55 @@ describe("limits of calls", () => {
     await closing;
     await pair.close();
   });
+});
+
+/** A wire that loses packets, by a seeded sequence so that a run can be repeated. */
+async function lossyWire(toPort: number, lossPercent: number) {
+  let state = 12_345;
+  const lost = () => {
+    state = (Math.imul(state, 1_103_515_245) + 12_345) & 0x7fff_ffff;
+    return (state >>> 8) % 100 < lossPercent;
+  };
+  const [near, far] = [createSocket("udp4").unref(), createSocket("udp4").unref()];
+  let back = 0;
+  near.on("message", (datagram, { port }) => {
+    back = port;
+    if (!lost()) far.send(datagram, toPort, "127.0.0.1");
+  });
+  far.on("message", (datagram) => {
+    if (!lost()) near.send(datagram, back, "127.0.0.1");
+  });
+  await Promise.all([near, far].map((socket) => new Promise<void>((done) => socket.bind(0, "127.0.0.1", done))));
+  return { port: near.address().port, close: () => [near, far].map((socket) => socket.close()) };
+}
+
+describe("loss", () => {
+  for (const [lossPercent, count] of [
+    [5, 300],
+    [20, 100],
+  ] as const) {
+    it(`${lossPercent} % of the packets lost: every call is answered`, async () => {
+      const authority = await TestAuthority.create("loss");
+      const b = await startNode({ nodeId: "node-b", authority, peers: [{ nodeId: "node-a" }] });
+      const wire = await lossyWire(b.mesh.port, lossPercent);
+      const peers = [{ nodeId: "node-b", host: "127.0.0.1", port: wire.port }];
+      const a = await startNode({ nodeId: "node-a", authority, peers });
+      await a.mesh.ready(["node-b"], 30_000);
+      const client = control(a, "node-b");
+      const sizes = Array.from({ length: count }, (_, index) => (index % 10 === 0 ? 20_000 : 200));
+      const answers = await Promise.all(
+        sizes.map((size) => client.ping({ payload: new Uint8Array(size) }, { timeoutMs: 60_000 })),
+      );
+      assert.deepEqual(
+        answers.map(({ payload }) => payload.length),
+        sizes,
+      );
+      assert.equal(a.mesh.status()[0]?.connections, 1);
+      assert.ok((a.mesh.status()[0]?.lossRatio ?? 0) > 0);
+      await Promise.all([a.mesh.close(), b.mesh.close()]);
+      wire.close();
+    });
+  }
 });
 
 describe("the transport without a network", () => {

@@ -1,6 +1,6 @@
 import { create, createFileRegistry, type DescMethodServerStreaming } from "@bufbuild/protobuf";
 import {
-  BytesValueSchema,
+  type BytesValueSchema,
   FileDescriptorProtoSchema,
   file_google_protobuf_wrappers,
   type UInt32ValueSchema,
@@ -39,5 +39,3 @@ function produceMethod() {
 
 /** Server-streaming: a count in, that many byte strings out. */
 export const PRODUCE = produceMethod();
-
-export { BytesValueSchema };

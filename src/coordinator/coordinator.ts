@@ -16,7 +16,9 @@ import type { ChainSource } from "../wallet/chain-source.js";
 import type { Coordination, Lease } from "../wallet/coordination.js";
 import { DEFAULT_CEREMONY } from "../wallet/payment-ceremony.js";
 import type { PaymentStore } from "../wallet/payment-store.js";
+import { PresignaturePool, type PresignaturePoolOptions } from "../wallet/presignature-pool.js";
 import type { NetworkName, WalletApplication } from "../wallet/wallet-application.js";
+import { WalletRegistry } from "../wallet/wallet-registry.js";
 import { DEFAULT_SERVICE, WalletService } from "../wallet/wallet-service.js";
 import { PeerCalls } from "./peer-calls.js";
 
@@ -37,6 +39,8 @@ export interface CoordinatorOptions {
   readonly confirmationPollMs: number;
   readonly maxRequestWindowMs: number;
   readonly clockSkewMs: number;
+  /** Presignatures of SegWit wallets. */
+  readonly pool: Omit<PresignaturePoolOptions, "lockTtlMs" | "callTimeoutMs">;
   readonly limits?: Partial<NetworkLimits>;
 }
 
@@ -53,6 +57,7 @@ export interface CoordinatorDependencies {
 
 const ELECTION = "coordinator";
 const PROBE_TIMEOUT_MS = 1_500;
+const POOL_CALL_TIMEOUT_MS = 2_000;
 
 /** A coordinator under way: it leads payments when it is elected, and serves clients. It holds no share of any key. */
 export class Coordinator {
@@ -60,18 +65,26 @@ export class Coordinator {
   readonly #mesh: PeerMesh;
   readonly #gateway: Gateway;
   readonly #service: WalletService;
+  readonly #presignatures: PresignaturePool;
   readonly #dependencies: CoordinatorDependencies;
   readonly #stop: AbortController;
 
   private constructor(
     nodeId: string,
-    parts: { mesh: PeerMesh; gateway: Gateway; service: WalletService; stop: AbortController },
+    parts: {
+      mesh: PeerMesh;
+      gateway: Gateway;
+      service: WalletService;
+      presignatures: PresignaturePool;
+      stop: AbortController;
+    },
     dependencies: CoordinatorDependencies,
   ) {
     this.nodeId = nodeId;
     this.#mesh = parts.mesh;
     this.#gateway = parts.gateway;
     this.#service = parts.service;
+    this.#presignatures = parts.presignatures;
     this.#stop = parts.stop;
     this.#dependencies = dependencies;
   }
@@ -118,6 +131,19 @@ export class Coordinator {
     const stop = new AbortController();
     const leadership: { lease: Lease | undefined } = { lease: undefined };
     const keys = new Map(roster.nodes.map((node) => [node.nodeId, node.identityKey]));
+    const registry = new WalletRegistry({ coordination });
+    const presignatures = new PresignaturePool(
+      { ...options.pool, lockTtlMs: DEFAULT_CEREMONY.lockTtlMs, callTimeoutMs: POOL_CALL_TIMEOUT_MS },
+      {
+        presigning: calls,
+        coordination,
+        clock,
+        random,
+        wallets: () => registry.list(),
+        leads: () => leadership.lease?.held === true,
+        onError: (error, facts) => log.warn({ event: "presigning-failed", err: error, ...facts }),
+      },
+    );
     const service = new WalletService(
       {
         ...DEFAULT_SERVICE,
@@ -131,6 +157,9 @@ export class Coordinator {
         voting: calls,
         signing: calls,
         keyGeneration: calls,
+        presigning: calls,
+        presignatures,
+        onWallet: () => presignatures.wake(),
         chain,
         audit,
         coordination,
@@ -143,9 +172,7 @@ export class Coordinator {
         // Nobody is excluded on a report that this coordinator cannot judge itself.
         judge: () => [],
         observe: (observation) => log.warn({ event: "observation", type: observation.type, peer: observation.nodeId }),
-        pools: {
-          status: async (walletId) => ({ walletId, available: 0, inUse: 0, failed: 0, target: 0, minimum: 0 }),
-        },
+        pools: presignatures,
         probes: [
           { name: "chain", probe: async () => `height ${await chain.tipHeight()}` },
           ...roster.nodes.map((node) => ({
@@ -162,7 +189,7 @@ export class Coordinator {
       },
     );
     const gateway = await startGateway(options.gateway, { application: service, clock, random, log });
-    const coordinator = new Coordinator(nodeId, { mesh, gateway, service, stop }, dependencies);
+    const coordinator = new Coordinator(nodeId, { mesh, gateway, service, presignatures, stop }, dependencies);
     void coordinator.#lead(leadership, options.electionTtlMs);
     const stopFollowing = followRevocations(options.trust, { intervalMs: options.trustReloadIntervalMs, clock, log });
     stop.signal.addEventListener("abort", stopFollowing, { once: true });
@@ -179,6 +206,7 @@ export class Coordinator {
         const lease = await coordination.campaign(ELECTION, this.nodeId, { ttlMs, signal });
         leadership.lease = lease;
         const resumed = await this.#service.resume();
+        this.#presignatures.wake();
         log.info({ event: "leading", fencing: lease.fencing.toString(), resumed }, "this coordinator leads");
         await ended(AbortSignal.any([lease.lost, signal]));
         if (signal.aborted) await lease.release();
@@ -197,6 +225,7 @@ export class Coordinator {
     await this.#gateway.drain();
     this.#stop.abort();
     await this.#service.close();
+    await this.#presignatures.close();
     await this.#mesh.close();
   }
 }

@@ -3,12 +3,15 @@ import type { HandlerContext } from "@connectrpc/connect";
 import { ApprovalCertificateSchema } from "../../gen/mpcwallet/consensus/v1/consensus_pb.js";
 import {
   ConnectionState,
+  type GenerateAuxInfoRequest,
   type GenerateKeyRequest,
+  type ListPresignaturesRequest,
+  type PrepareAuxInfoRequest,
+  type PresignRequest,
   Scheme as SchemeMessage,
   type SignPaymentRequest,
 } from "../../gen/mpcwallet/peer/v1/peer_pb.js";
 import type { PeerHandlers } from "../../gen/router.js";
-import type { Clock } from "../crypto/ambient.js";
 import { Bug, InvalidInput, PeerFault } from "../crypto/fault.js";
 import { hashTuple } from "../crypto/transcript.js";
 import { faultToWire } from "../network/fault-wire.js";
@@ -16,25 +19,28 @@ import type { Roster } from "../network/identity/roster.js";
 import type { PeerLinkStatus } from "../network/peer-link.js";
 import { peerNodeId } from "../network/rpc-server.js";
 import type { Scheme } from "../protocols/key-share.js";
+import type { StoredWallet } from "../storage/key-store.js";
 import type { CheckedPayment } from "../wallet/payment-check.js";
 import type { PaymentGuard } from "../wallet/payment-guard.js";
-import type { Logger } from "./log.js";
-import type { SessionExchange } from "./session-exchange.js";
-import type { WalletShares } from "./wallet-shares.js";
+import {
+  generateAuxInfo,
+  listPresignatures,
+  type PresignatureParts,
+  prepareAuxInfo,
+  presignBatch,
+  requireThreshold,
+  takePresignatures,
+} from "./presignature-handlers.js";
+import type { SessionSeat } from "./session-job.js";
 
-export interface NodeHandlerParts {
-  readonly nodeId: string;
+export interface NodeHandlerParts extends PresignatureParts {
   readonly version: string;
   readonly network: string;
   readonly roster: Roster;
-  readonly shares: WalletShares;
   readonly guard: PaymentGuard;
-  readonly exchange: SessionExchange;
   readonly links: () => readonly PeerLinkStatus[];
   /** Called with proof against peers, for bans and the trail. */
   readonly accuse: (fault: PeerFault) => void;
-  readonly clock: Clock;
-  readonly log: Logger;
 }
 
 const STATES: Readonly<Record<PeerLinkStatus["state"], ConnectionState>> = {
@@ -83,6 +89,10 @@ export function nodeHandlers(parts: NodeHandlerParts): PeerHandlers {
     },
     session: {
       generateKey: serve("coordinator", (request: GenerateKeyRequest) => generateKey(parts, request)),
+      prepareAuxInfo: serve("coordinator", (request: PrepareAuxInfoRequest) => prepareAuxInfo(parts, request)),
+      generateAuxInfo: serve("coordinator", (request: GenerateAuxInfoRequest) => generateAuxInfo(parts, request)),
+      presign: serve("coordinator", (request: PresignRequest) => presignBatch(parts, request)),
+      listPresignatures: serve("coordinator", (request: ListPresignaturesRequest) => listPresignatures(parts, request)),
       signPayment: serve("coordinator", (request: SignPaymentRequest) => signPayment(parts, request)),
       async *exchange(requests, context) {
         try {
@@ -147,7 +157,8 @@ function schemeOf(scheme: SchemeMessage): Scheme {
 
 /**
  * Takes part in signing. The three conditions of the invariant stand here in order: the guard has checked the payment
- * itself and holds a certificate with this node's own vote; nonces are fresh in the session and die with it.
+ * itself and holds a certificate with this node's own vote; FROST nonces are fresh in the session and die with it,
+ * presignatures are used up on disk.
  */
 async function signPayment(parts: NodeHandlerParts, request: SignPaymentRequest) {
   const { proposal, certificate, sessionId, signers } = request;
@@ -156,22 +167,68 @@ async function signPayment(parts: NodeHandlerParts, request: SignPaymentRequest)
   }
   const payment = await parts.guard.authorize(proposal, certificate);
   const wallet = parts.shares.stored(payment.walletId);
-  if (signers.length !== wallet.threshold) {
-    throw new InvalidInput("signers", "a signing set is exactly the threshold", { threshold: wallet.threshold });
-  }
+  requireThreshold(wallet, signers);
   const seat = parts.shares.seat({ sessionId, parties: wallet.parties, signers }, parts.nodeId);
-  if (wallet.scheme !== "frost") throw new InvalidInput("scheme-unsupported", "this wallet's scheme cannot sign yet");
   const authorization = hashTuple("signing/authorization", [
     payment.proposalDigest,
     toBinary(ApprovalCertificateSchema, certificate),
   ]);
   const keyShare = wallet.keyShare.reveal();
-  const result = await parts.exchange.run(
-    { kind: "frost-sign", keyShare, items: signingItems(payment), authorization },
-    seat,
-  );
+  const items = signingItems(payment);
+  if (wallet.scheme === "cggmp24") {
+    const ids = request.presignatureIds;
+    return await signWithPresignatures(parts, { wallet, seat, items, authorization, ids });
+  }
+  const result = await parts.exchange.run({ kind: "frost-sign", keyShare, items, authorization }, seat);
   if (result.kind !== "frost-sign") throw new Bug("a signing has signatures");
   return { signatures: [...result.signatures], evidence: [] };
+}
+
+/**
+ * The presignatures are used up on disk before the session begins that computes shares from them. Whatever comes of
+ * the session, they never come back.
+ */
+async function signWithPresignatures(
+  { shares, ledger, exchange, log }: NodeHandlerParts,
+  order: {
+    readonly wallet: StoredWallet;
+    readonly seat: SessionSeat;
+    readonly items: ReturnType<typeof signingItems>;
+    readonly authorization: Uint8Array;
+    readonly ids: readonly Uint8Array[];
+  },
+) {
+  const { wallet, seat, items, authorization, ids } = order;
+  const epoch = shares.epochId(wallet.walletId);
+  const signers = seat.parties.map(({ nodeId }) => nodeId);
+  const taken = await takePresignatures(ledger, { wallet, signers, ids, inputs: items.length });
+  try {
+    const result = await exchange.run(
+      {
+        kind: "cggmp24-sign",
+        keyShare: Uint8Array.from(wallet.keyShare.reveal()),
+        epoch,
+        items: items.map((item, index) => {
+          const secret = taken[index]?.secret;
+          if (secret === undefined) throw new Bug("a presignature was taken for each input");
+          return { ...item, presignature: secret.reveal() };
+        }),
+        authorization,
+      },
+      seat,
+    );
+    if (result.kind !== "cggmp24-sign") throw new Bug("a signing has signatures");
+    return { signatures: [...result.signatures], evidence: [] };
+  } catch (error) {
+    const failed = taken.map((item) => ledger.fail(item, "signing failed"));
+    for (const outcome of await Promise.allSettled(failed)) {
+      if (outcome.status === "rejected")
+        log.warn({ err: outcome.reason }, "a failed signing is recorded as a used one");
+    }
+    throw error;
+  } finally {
+    for (const { secret } of taken) secret.erase();
+  }
 }
 
 function signingItems(payment: CheckedPayment) {

@@ -5,22 +5,27 @@ import type { PaymentPolicy } from "../consensus/policy.js";
 import type { Clock, Random } from "../crypto/ambient.js";
 import { verifyEd25519 } from "../crypto/ed25519.js";
 import { Bug, InvalidInput, type PeerFault } from "../crypto/fault.js";
+import type { SecurityProfile } from "../crypto/security-profile.js";
 import type { MessageIdentity } from "../network/identity/message-identity.js";
 import type { Roster } from "../network/identity/roster.js";
 import type { TrustFiles } from "../network/identity/trust-files.js";
 import type { NetworkLimits } from "../network/network-limits.js";
 import { PeerMesh } from "../network/peer-mesh.js";
 import type { TransportCredentials } from "../network/quic-endpoint.js";
+import type { TrafficClass } from "../network/traffic-class.js";
 import type { KeyStore } from "../storage/key-store.js";
 import type { LevelVoteStore } from "../storage/level-vote-store.js";
+import type { OneUseLedger } from "../storage/one-use-ledger.js";
 import type { ChainSource } from "../wallet/chain-source.js";
 import { PaymentGuard } from "../wallet/payment-guard.js";
 import type { NetworkName } from "../wallet/wallet-application.js";
 import { type Logger, networkLog } from "./log.js";
 import { nodeHandlers } from "./node-handlers.js";
 import { followRevocations, peerVerifier } from "./peer-trust.js";
+import type { PrimeSource } from "./prime-pool.js";
 import { SessionExchange } from "./session-exchange.js";
-import { SessionPool } from "./session-pool.js";
+import { isUrgent, type SessionJob } from "./session-job.js";
+import { type SessionPatience, SessionPool } from "./session-pool.js";
 import { WalletShares } from "./wallet-shares.js";
 
 export interface NodeOptions {
@@ -36,9 +41,16 @@ export interface NodeOptions {
   /** Payment authorities by name: Ed25519 public keys, 32 bytes. */
   readonly authorities: ReadonlyMap<string, Uint8Array>;
   readonly version: string;
+  /** Threads for everything but signing, which has one of its own. */
   readonly sessionWorkers: number;
+  /** Patience with key generation and signing, which take milliseconds. */
   readonly roundTimeoutMs: number;
   readonly sessionTimeoutMs: number;
+  /** Patience with presigning, which takes seconds of computation. Auxiliary info gets AUX_INFO_PATIENCE times as much. */
+  readonly presignPatience: SessionPatience;
+  readonly security: SecurityProfile["name"];
+  /** Presignatures older than this are put out of use. */
+  readonly presignatureLifetimeMs: number;
   /** Longest time between a payment request's creation and its expiry. */
   readonly maxRequestWindowMs: number;
   /** How far a client's clock may run ahead. */
@@ -52,8 +64,13 @@ export interface NodeDependencies {
   readonly log: Logger;
   readonly store: KeyStore;
   readonly votes: LevelVoteStore;
+  readonly ledger: OneUseLedger;
+  readonly primes: PrimeSource;
   readonly chain: ChainSource;
 }
+
+/** Every party proves and verifies for seconds in one round of the aux-info protocol. */
+const AUX_INFO_PATIENCE = 6;
 
 /** Change addresses beyond the highest approved one that a scan still finds. */
 const CHANGE_GAP = 20;
@@ -63,19 +80,19 @@ const PRUNE_INTERVAL_MS = 60_000;
 export class MpcNode {
   readonly nodeId: string;
   readonly #mesh: PeerMesh;
-  readonly #pool: SessionPool;
+  readonly #pools: readonly SessionPool[];
   readonly #dependencies: NodeDependencies;
   readonly #stopChores: () => void;
 
   private constructor(
     nodeId: string,
-    parts: { mesh: PeerMesh; pool: SessionPool; stopChores: () => void },
+    parts: { mesh: PeerMesh; pools: readonly SessionPool[]; stopChores: () => void },
     dependencies: NodeDependencies,
   ) {
     this.nodeId = nodeId;
     this.#stopChores = parts.stopChores;
     this.#mesh = parts.mesh;
-    this.#pool = parts.pool;
+    this.#pools = parts.pools;
     this.#dependencies = dependencies;
   }
 
@@ -89,16 +106,13 @@ export class MpcNode {
     const { nodeId } = identity;
     const { clock, random, log, store } = dependencies;
     checkMembership(options, store);
-    const pool = await SessionPool.start(
-      {
-        workers: options.sessionWorkers,
-        identity: identity.privateKey,
-        maxSessions: 256,
-        roundTimeoutMs: options.roundTimeoutMs,
-        sessionTimeoutMs: options.sessionTimeoutMs,
-      },
-      { clock },
-    );
+    const startPool = (workers: number) =>
+      SessionPool.start(
+        { workers, identity: identity.privateKey, maxSessions: 256, patience: (kind) => patienceWith(kind, options) },
+        { clock },
+      );
+    // A step of presigning holds its thread for a second; signing must not stand behind it.
+    const [urgent, patient] = await Promise.all([startPool(1), startPool(options.sessionWorkers)]);
     let mesh: PeerMesh | undefined;
     const connected = (): PeerMesh => {
       if (mesh === undefined) throw new Bug("a session begins before the mesh");
@@ -107,10 +121,10 @@ export class MpcNode {
     const exchange = new SessionExchange(
       { patienceMs: 5_000, maxWaiting: 1_024, linkCapacity: 256, rememberedSessions: 100_000 },
       {
-        pool,
+        pool: (job) => (isUrgent(job) ? urgent : patient),
         clock,
-        open: (peer, requests, signal) =>
-          createClient(SessionService, connected().transport(peer, "signing")).exchange(requests, { signal }),
+        open: ({ peer, kind }, requests, signal) =>
+          createClient(SessionService, connected().transport(peer, CLASSES[kind])).exchange(requests, { signal }),
       },
     );
     const shares = new WalletShares({ store, roster, network: options.network });
@@ -146,6 +160,9 @@ export class MpcNode {
       shares,
       guard,
       exchange,
+      security: options.security,
+      ledger: dependencies.ledger,
+      primes: dependencies.primes,
       links: () => mesh?.status() ?? [],
       accuse,
       clock,
@@ -176,23 +193,55 @@ export class MpcNode {
       },
     );
     log.info({ event: "node-started", nodeId, port: mesh.port, wallets: shares.ids().length }, "node is up");
-    const { votes } = dependencies;
-    const stopPruning = repeat(clock, PRUNE_INTERVAL_MS, () => votes.prune(clock.nowMs()));
+    const { votes, ledger } = dependencies;
+    if (ledger.damage !== undefined)
+      log.error({ event: "ledger-damaged", ...ledger.damage }, "presignatures were burned");
+    const stopPruning = repeat(clock, PRUNE_INTERVAL_MS, async () => {
+      await votes.prune(clock.nowMs());
+      await ledger.prune(options.presignatureLifetimeMs).catch((error: unknown) => log.warn({ err: error }));
+    });
     const stopFollowing = followRevocations(options.trust, { intervalMs: options.trustReloadIntervalMs, clock, log });
     const stopChores = (): void => {
       stopPruning();
       stopFollowing();
     };
-    return new MpcNode(nodeId, { mesh, pool, stopChores }, dependencies);
+    return new MpcNode(nodeId, { mesh, pools: [urgent, patient], stopChores }, dependencies);
   }
 
   /** Lets running calls finish, then closes peers, threads and stores. */
   async close(): Promise<void> {
     this.#stopChores();
     await this.#mesh.close();
-    await this.#pool.close();
+    await Promise.all(this.#pools.map((pool) => pool.close()));
+    await this.#dependencies.primes.close();
+    await this.#dependencies.ledger.close();
     await this.#dependencies.votes.close();
     await this.#dependencies.store.close();
+  }
+}
+
+const CLASSES: Readonly<Record<SessionJob["kind"], TrafficClass>> = {
+  keygen: "dkg",
+  "aux-info": "dkg",
+  presign: "presign",
+  "frost-sign": "signing",
+  "cggmp24-sign": "signing",
+};
+
+function patienceWith(kind: SessionJob["kind"], options: NodeOptions): SessionPatience {
+  const { roundTimeoutMs, sessionTimeoutMs, presignPatience } = options;
+  switch (kind) {
+    case "keygen":
+    case "frost-sign":
+    case "cggmp24-sign":
+      return { roundTimeoutMs, sessionTimeoutMs };
+    case "presign":
+      return presignPatience;
+    case "aux-info":
+      return {
+        roundTimeoutMs: AUX_INFO_PATIENCE * presignPatience.roundTimeoutMs,
+        sessionTimeoutMs: AUX_INFO_PATIENCE * presignPatience.sessionTimeoutMs,
+      };
   }
 }
 

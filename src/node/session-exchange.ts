@@ -15,7 +15,7 @@ import type { SessionHandle, SessionPool } from "./session-pool.js";
 
 /** Opens one stream to a peer; ends or fails with the signal. */
 export type OpenExchange = (
-  nodeId: string,
+  to: { readonly peer: string; readonly kind: SessionJob["kind"] },
   requests: AsyncIterable<MessageInitShape<typeof ExchangeRequestSchema>>,
   signal: AbortSignal,
 ) => AsyncIterable<ExchangeResponse>;
@@ -33,6 +33,7 @@ export interface SessionExchangeOptions {
 
 /** A session that runs here, with a queue of frames for each peer. */
 interface Live {
+  readonly kind: SessionJob["kind"];
   readonly seat: SessionSeat;
   readonly links: ReadonlyMap<number, FrameQueue<SessionFrame>>;
   readonly handle: SessionHandle;
@@ -47,7 +48,7 @@ const keyOf = (sessionId: Uint8Array): string => Buffer.from(sessionId).toString
  */
 export class SessionExchange {
   readonly #options: SessionExchangeOptions;
-  readonly #pool: SessionPool;
+  readonly #pool: (job: SessionJob) => Pick<SessionPool, "run">;
   readonly #open: OpenExchange;
   readonly #clock: Clock;
   readonly #live = new Map<string, Live>();
@@ -57,7 +58,12 @@ export class SessionExchange {
 
   constructor(
     options: SessionExchangeOptions,
-    dependencies: { readonly pool: SessionPool; readonly open: OpenExchange; readonly clock: Clock },
+    dependencies: {
+      /** Where a job runs. */
+      readonly pool: (job: SessionJob) => Pick<SessionPool, "run">;
+      readonly open: OpenExchange;
+      readonly clock: Clock;
+    },
   ) {
     this.#options = options;
     this.#pool = dependencies.pool;
@@ -74,13 +80,13 @@ export class SessionExchange {
     const peers = seat.parties.filter(({ id }) => id !== seat.self);
     const links = new Map(peers.map(({ id }) => [id, new FrameQueue<SessionFrame>(this.#options.linkCapacity)]));
     const stop = new AbortController();
-    const handle = this.#pool.run(job, seat, {
+    const handle = this.#pool(job).run(job, seat, {
       send: (to, bytes) => {
         const frame = create(SessionFrameSchema, { kind: { case: "envelope", value: bytes } });
         for (const [id, link] of links) if (to === 0 || to === id) link.push(frame);
       },
     });
-    const live: Live = { seat, links, handle, attached: new Set() };
+    const live: Live = { kind: job.kind, seat, links, handle, attached: new Set() };
     this.#live.set(key, live);
     for (const { id, nodeId } of peers) if (id > seat.self) void this.#dial(live, { id, nodeId }, stop.signal);
     for (const wake of this.#waiting.get(key) ?? []) wake(live);
@@ -126,7 +132,7 @@ export class SessionExchange {
       for await (const frame of link) yield { frame };
     };
     live.attached.add(id);
-    await this.#feed(live, id, this.#open(nodeId, requests(), signal));
+    await this.#feed(live, id, this.#open({ peer: nodeId, kind: live.kind }, requests(), signal));
   }
 
   /** Hands a peer's envelopes to the session until the stream ends; a broken stream is a lost party. */

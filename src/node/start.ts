@@ -2,7 +2,8 @@ import { readFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { join } from "node:path";
 import type { PaymentPolicy } from "../consensus/policy.js";
-import { InvalidInput } from "../crypto/fault.js";
+import { Bug, InvalidInput } from "../crypto/fault.js";
+import { profiles } from "../crypto/security-profile.js";
 import { MessageIdentity } from "../network/identity/message-identity.js";
 import { Roster } from "../network/identity/roster.js";
 import { readSecret } from "../network/identity/secret-file.js";
@@ -15,6 +16,7 @@ import { CoreRpcChainSource } from "../storage/chain/core-rpc.js";
 import { EsploraChainSource } from "../storage/chain/esplora.js";
 import { KeyStore } from "../storage/key-store.js";
 import { LevelVoteStore } from "../storage/level-vote-store.js";
+import { OneUseLedger } from "../storage/one-use-ledger.js";
 import { readPassphrase } from "../storage/passphrase.js";
 import type { SecretBytes } from "../storage/secret-bytes.js";
 import type { ChainSource } from "../wallet/chain-source.js";
@@ -22,6 +24,7 @@ import { systemClock, systemRandom } from "./ambient.js";
 import type { NodeConfiguration } from "./configuration.js";
 import { type Logger, processLog } from "./log.js";
 import { MpcNode } from "./node.js";
+import { PrimePool } from "./prime-pool.js";
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
@@ -39,6 +42,15 @@ export async function startNode(configuration: NodeConfiguration, environment: E
   passphrase.erase();
   if (store.formerHolder !== undefined) log.warn({ event: "unclean-stop" }, "the last process of this node was killed");
   try {
+    const { cggmp24 } = protocols;
+    const profile = profiles.find(({ name }) => name === cggmp24.security);
+    if (profile === undefined) throw new Bug("the configuration names an unknown profile");
+    const ledgerKey = store.ledgerKey();
+    const ledger = await OneUseLedger.open(
+      { folder: join(folder, "ledger"), key: ledgerKey },
+      { clock: systemClock, random },
+    );
+    ledgerKey.erase();
     const votes = await LevelVoteStore.open(join(folder, "votes"));
     return await MpcNode.start(
       {
@@ -48,14 +60,26 @@ export async function startNode(configuration: NodeConfiguration, environment: E
         policy: policyOf(consensus.policy),
         authorities: new Map(security.authorities.map(({ name, publicKey }) => [name, publicKey])),
         version: packageVersion(),
-        sessionWorkers: protocols.cggmp24.workers,
+        sessionWorkers: cggmp24.workers,
+        presignPatience: { roundTimeoutMs: cggmp24.roundTimeoutMs, sessionTimeoutMs: cggmp24.sessionTimeoutMs },
+        security: cggmp24.security,
+        presignatureLifetimeMs: cggmp24.poolLifetimeMs,
         roundTimeoutMs: protocols.frost.roundTimeoutMs,
         sessionTimeoutMs: protocols.frost.sessionTimeoutMs,
         maxRequestWindowMs: consensus.requestMaxWindowMs,
         clockSkewMs: consensus.clockSkewMs,
         trustReloadIntervalMs: security.trustReloadIntervalMs,
       },
-      { clock: systemClock, random, log, store, votes, chain: await openChain(configuration.bitcoin, environment) },
+      {
+        clock: systemClock,
+        random,
+        log,
+        store,
+        votes,
+        ledger,
+        primes: new PrimePool({ profile, size: cggmp24.primePool }, { store, clock: systemClock, log }),
+        chain: await openChain(configuration.bitcoin, environment),
+      },
     );
   } catch (error) {
     await store.close();

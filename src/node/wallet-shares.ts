@@ -1,5 +1,6 @@
 import { InvalidInput } from "../crypto/fault.js";
 import type { Roster } from "../network/identity/roster.js";
+import { decodeAuxInfo, epochId } from "../protocols/cggmp24/aux-record.js";
 import { decodeKeyShare, encodeKeyShare, encodePublicKeyPackage, keyDigest } from "../protocols/key-share.js";
 import type { KeyStore, StoredWallet } from "../storage/key-store.js";
 import { SecretBytes } from "../storage/secret-bytes.js";
@@ -14,6 +15,7 @@ export class WalletShares {
   readonly #roster: Roster;
   readonly #network: NetworkName;
   readonly #guarded = new Map<string, GuardedWallet>();
+  readonly #epochIds = new Map<string, Uint8Array>();
 
   constructor(parts: { readonly store: KeyStore; readonly roster: Roster; readonly network: NetworkName }) {
     this.#store = parts.store;
@@ -74,6 +76,42 @@ export class WalletShares {
     });
     keyShare.fill(0);
     return { groupKey: share.groupKey.toBytes(), chainCode: share.chainCode, keyDigest: keyDigest(share) };
+  }
+
+  /** Keeps what an aux-info session made, durably. Presignatures of the wallet can be made from then on. */
+  async keepAuxInfo(
+    wallet: StoredWallet,
+    made: { readonly auxInfo: Uint8Array; readonly epochId: Uint8Array },
+  ): Promise<void> {
+    await this.#store.putWallet({ ...wallet, auxInfo: SecretBytes.adopt(made.auxInfo) });
+    made.auxInfo.fill(0);
+    this.#epochIds.set(wallet.walletId, made.epochId);
+  }
+
+  /**
+   * Names the wallet's generation of shares and auxiliary info, 32 bytes.
+   *
+   * @throws InvalidInput `aux-info-missing`, `wallet-unknown`
+   */
+  epochId(walletId: string): Uint8Array {
+    const known = this.#epochIds.get(walletId);
+    if (known !== undefined) return known;
+    const { auxInfo, keyShare } = this.withAuxInfo(walletId);
+    const id = epochId(decodeKeyShare(keyShare.reveal()), decodeAuxInfo(auxInfo.reveal()));
+    this.#epochIds.set(walletId, id);
+    return id;
+  }
+
+  /** A SegWit wallet that can sign. @throws InvalidInput `scheme-differs`, `aux-info-missing`, `wallet-unknown` */
+  withAuxInfo(walletId: string): StoredWallet {
+    const stored = this.stored(walletId);
+    if (stored.scheme !== "cggmp24") {
+      throw new InvalidInput("scheme-differs", "only SegWit wallets have auxiliary info", { walletId });
+    }
+    if (stored.auxInfo.length === 0) {
+      throw new InvalidInput("aux-info-missing", "the wallet's auxiliary info was never made", { walletId });
+    }
+    return stored;
   }
 
   /**

@@ -40,17 +40,16 @@ describe("sessions between nodes, in worker threads", () => {
           workers: 1,
           identity: ed25519PrivateKey(identitySeed(id)),
           maxSessions: 4,
-          roundTimeoutMs: 1_500,
-          sessionTimeoutMs: 5_000,
+          patience: () => ({ roundTimeoutMs: 1_500, sessionTimeoutMs: 5_000 }),
         },
         { clock: systemClock },
       );
       const exchange = new SessionExchange(
         { patienceMs: 1_000, maxWaiting: 8, linkCapacity: 64, rememberedSessions: 100 },
         {
-          pool,
+          pool: () => pool,
           clock: systemClock,
-          open(peer, requests, signal) {
+          open({ peer }, requests, signal) {
             const transport = createRouterTransport(({ rpc }) => {
               rpc(SessionService.method.exchange, (incoming, context) => {
                 const node = nodes.get(peer);

@@ -16,7 +16,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file mpcwallet/peer/v1/peer.proto.
  */
 export const file_mpcwallet_peer_v1_peer: GenFile = /*@__PURE__*/
-  fileDesc("ChxtcGN3YWxsZXQvcGVlci92MS9wZWVyLnByb3RvEhFtcGN3YWxsZXQucGVlci52MSIeCgtQaW5nUmVxdWVzdBIPCgdwYXlsb2FkGAEgASgMIjAKDFBpbmdSZXNwb25zZRIPCgdwYXlsb2FkGAEgASgMEg8KB3RpbWVfbXMYAiABKAQiEgoQR2V0U3RhdHVzUmVxdWVzdCKKAQoRR2V0U3RhdHVzUmVzcG9uc2USDwoHbm9kZV9pZBgBIAEoCRIPCgd2ZXJzaW9uGAIgASgJEhEKCXVwdGltZV9tcxgDIAEoBBIsCgVwZWVycxgEIAMoCzIdLm1wY3dhbGxldC5wZWVyLnYxLlBlZXJTdGF0dXMSEgoKd2FsbGV0X2lkcxgFIAMoCSJ4CgpQZWVyU3RhdHVzEg8KB25vZGVfaWQYASABKAkSMQoFc3RhdGUYAiABKA4yIi5tcGN3YWxsZXQucGVlci52MS5Db25uZWN0aW9uU3RhdGUSEgoKcnR0X3A1MF91cxgDIAEoBBISCgpydHRfcDk5X3VzGAQgASgEIo0BCgpXYWxsZXRTcGVjEhEKCXdhbGxldF9pZBgBIAEoCRIMCgRuYW1lGAIgASgJEikKBnNjaGVtZRgDIAEoDjIZLm1wY3dhbGxldC5wZWVyLnYxLlNjaGVtZRIRCgl0aHJlc2hvbGQYBCABKA0SDwoHcGFydGllcxgFIAMoCRIPCgduZXR3b3JrGAYgASgJIlcKEkdlbmVyYXRlS2V5UmVxdWVzdBISCgpzZXNzaW9uX2lkGAEgASgMEi0KBndhbGxldBgCIAEoCzIdLm1wY3dhbGxldC5wZWVyLnYxLldhbGxldFNwZWMiUAoTR2VuZXJhdGVLZXlSZXNwb25zZRIRCglncm91cF9rZXkYASABKAwSEgoKY2hhaW5fY29kZRgCIAEoDBISCgprZXlfZGlnZXN0GAMgASgMIrYBChJTaWduUGF5bWVudFJlcXVlc3QSEgoKc2Vzc2lvbl9pZBgBIAEoDBI5Cghwcm9wb3NhbBgCIAEoCzInLm1wY3dhbGxldC5jb25zZW5zdXMudjEuUGF5bWVudFByb3Bvc2FsEkAKC2NlcnRpZmljYXRlGAMgASgLMisubXBjd2FsbGV0LmNvbnNlbnN1cy52MS5BcHByb3ZhbENlcnRpZmljYXRlEg8KB3NpZ25lcnMYBCADKA0iWwoTU2lnblBheW1lbnRSZXNwb25zZRISCgpzaWduYXR1cmVzGAEgAygMEjAKCGV2aWRlbmNlGAIgAygLMh4ubXBjd2FsbGV0LnNlc3Npb24udjEuRXZpZGVuY2UiQQoPRXhjaGFuZ2VSZXF1ZXN0Ei4KBWZyYW1lGAEgASgLMh8ubXBjd2FsbGV0LnBlZXIudjEuU2Vzc2lvbkZyYW1lIkIKEEV4Y2hhbmdlUmVzcG9uc2USLgoFZnJhbWUYASABKAsyHy5tcGN3YWxsZXQucGVlci52MS5TZXNzaW9uRnJhbWUiYAoMU2Vzc2lvbkZyYW1lEjQKB29wZW5pbmcYASABKAsyIS5tcGN3YWxsZXQucGVlci52MS5TZXNzaW9uT3BlbmluZ0gAEhIKCGVudmVsb3BlGAIgASgMSABCBgoEa2luZCIkCg5TZXNzaW9uT3BlbmluZxISCgpzZXNzaW9uX2lkGAEgASgMIkgKC1ZvdGVSZXF1ZXN0EjkKCHByb3Bvc2FsGAEgASgLMicubXBjd2FsbGV0LmNvbnNlbnN1cy52MS5QYXltZW50UHJvcG9zYWwiPgoMVm90ZVJlc3BvbnNlEi4KBmJhbGxvdBgBIAEoCzIeLm1wY3dhbGxldC5jb25zZW5zdXMudjEuQmFsbG90IksKDU5vdGlmeVJlcXVlc3QSEgoKcmVxdWVzdF9pZBgBIAEoCRIMCgR0eGlkGAIgASgJEhgKEGNvbmZpcm1lZF9oZWlnaHQYAyABKAQiEAoOTm90aWZ5UmVzcG9uc2UiigEKC0ZhdWx0RGV0YWlsEioKBGtpbmQYASABKA4yHC5tcGN3YWxsZXQucGVlci52MS5GYXVsdEtpbmQSDAoEY29kZRgCIAEoCRIPCgdwYXJ0aWVzGAMgAygJEjAKCGV2aWRlbmNlGAQgAygLMh4ubXBjd2FsbGV0LnNlc3Npb24udjEuRXZpZGVuY2UqxgEKD0Nvbm5lY3Rpb25TdGF0ZRIgChxDT05ORUNUSU9OX1NUQVRFX1VOU1BFQ0lGSUVEEAASGQoVQ09OTkVDVElPTl9TVEFURV9JRExFEAESHwobQ09OTkVDVElPTl9TVEFURV9DT05ORUNUSU5HEAISGwoXQ09OTkVDVElPTl9TVEFURV9BQ1RJVkUQAxIdChlDT05ORUNUSU9OX1NUQVRFX0RFR1JBREVEEAQSGQoVQ09OTkVDVElPTl9TVEFURV9ERUFEEAUqRgoGU2NoZW1lEhYKElNDSEVNRV9VTlNQRUNJRklFRBAAEhAKDFNDSEVNRV9GUk9TVBABEhIKDlNDSEVNRV9DR0dNUDI0EAIqrAEKCUZhdWx0S2luZBIaChZGQVVMVF9LSU5EX1VOU1BFQ0lGSUVEEAASHAoYRkFVTFRfS0lORF9JTlZBTElEX0lOUFVUEAESGgoWRkFVTFRfS0lORF9VTkFWQUlMQUJMRRACEhkKFUZBVUxUX0tJTkRfUEVFUl9GQVVMVBADEhoKFkZBVUxUX0tJTkRfUEVFUl9TSUxFTlQQBBISCg5GQVVMVF9LSU5EX0JVRxAFMrEBCg5Db250cm9sU2VydmljZRJHCgRQaW5nEh4ubXBjd2FsbGV0LnBlZXIudjEuUGluZ1JlcXVlc3QaHy5tcGN3YWxsZXQucGVlci52MS5QaW5nUmVzcG9uc2USVgoJR2V0U3RhdHVzEiMubXBjd2FsbGV0LnBlZXIudjEuR2V0U3RhdHVzUmVxdWVzdBokLm1wY3dhbGxldC5wZWVyLnYxLkdldFN0YXR1c1Jlc3BvbnNlMqUCCg5TZXNzaW9uU2VydmljZRJcCgtHZW5lcmF0ZUtleRIlLm1wY3dhbGxldC5wZWVyLnYxLkdlbmVyYXRlS2V5UmVxdWVzdBomLm1wY3dhbGxldC5wZWVyLnYxLkdlbmVyYXRlS2V5UmVzcG9uc2USXAoLU2lnblBheW1lbnQSJS5tcGN3YWxsZXQucGVlci52MS5TaWduUGF5bWVudFJlcXVlc3QaJi5tcGN3YWxsZXQucGVlci52MS5TaWduUGF5bWVudFJlc3BvbnNlElcKCEV4Y2hhbmdlEiIubXBjd2FsbGV0LnBlZXIudjEuRXhjaGFuZ2VSZXF1ZXN0GiMubXBjd2FsbGV0LnBlZXIudjEuRXhjaGFuZ2VSZXNwb25zZSgBMAEyqgEKEENvbnNlbnN1c1NlcnZpY2USRwoEVm90ZRIeLm1wY3dhbGxldC5wZWVyLnYxLlZvdGVSZXF1ZXN0Gh8ubXBjd2FsbGV0LnBlZXIudjEuVm90ZVJlc3BvbnNlEk0KBk5vdGlmeRIgLm1wY3dhbGxldC5wZWVyLnYxLk5vdGlmeVJlcXVlc3QaIS5tcGN3YWxsZXQucGVlci52MS5Ob3RpZnlSZXNwb25zZWIGcHJvdG8z", [file_mpcwallet_consensus_v1_consensus, file_mpcwallet_session_v1_session]);
+  fileDesc("ChxtcGN3YWxsZXQvcGVlci92MS9wZWVyLnByb3RvEhFtcGN3YWxsZXQucGVlci52MSIeCgtQaW5nUmVxdWVzdBIPCgdwYXlsb2FkGAEgASgMIjAKDFBpbmdSZXNwb25zZRIPCgdwYXlsb2FkGAEgASgMEg8KB3RpbWVfbXMYAiABKAQiEgoQR2V0U3RhdHVzUmVxdWVzdCKKAQoRR2V0U3RhdHVzUmVzcG9uc2USDwoHbm9kZV9pZBgBIAEoCRIPCgd2ZXJzaW9uGAIgASgJEhEKCXVwdGltZV9tcxgDIAEoBBIsCgVwZWVycxgEIAMoCzIdLm1wY3dhbGxldC5wZWVyLnYxLlBlZXJTdGF0dXMSEgoKd2FsbGV0X2lkcxgFIAMoCSJ4CgpQZWVyU3RhdHVzEg8KB25vZGVfaWQYASABKAkSMQoFc3RhdGUYAiABKA4yIi5tcGN3YWxsZXQucGVlci52MS5Db25uZWN0aW9uU3RhdGUSEgoKcnR0X3A1MF91cxgDIAEoBBISCgpydHRfcDk5X3VzGAQgASgEIo0BCgpXYWxsZXRTcGVjEhEKCXdhbGxldF9pZBgBIAEoCRIMCgRuYW1lGAIgASgJEikKBnNjaGVtZRgDIAEoDjIZLm1wY3dhbGxldC5wZWVyLnYxLlNjaGVtZRIRCgl0aHJlc2hvbGQYBCABKA0SDwoHcGFydGllcxgFIAMoCRIPCgduZXR3b3JrGAYgASgJIlcKEkdlbmVyYXRlS2V5UmVxdWVzdBISCgpzZXNzaW9uX2lkGAEgASgMEi0KBndhbGxldBgCIAEoCzIdLm1wY3dhbGxldC5wZWVyLnYxLldhbGxldFNwZWMiUAoTR2VuZXJhdGVLZXlSZXNwb25zZRIRCglncm91cF9rZXkYASABKAwSEgoKY2hhaW5fY29kZRgCIAEoDBISCgprZXlfZGlnZXN0GAMgASgMIioKFVByZXBhcmVBdXhJbmZvUmVxdWVzdBIRCgl3YWxsZXRfaWQYASABKAkiGAoWUHJlcGFyZUF1eEluZm9SZXNwb25zZSI/ChZHZW5lcmF0ZUF1eEluZm9SZXF1ZXN0EhIKCnNlc3Npb25faWQYASABKAwSEQoJd2FsbGV0X2lkGAIgASgJIisKF0dlbmVyYXRlQXV4SW5mb1Jlc3BvbnNlEhAKCGVwb2NoX2lkGAEgASgMIlcKDlByZXNpZ25SZXF1ZXN0EhIKCnNlc3Npb25faWQYASABKAwSEQoJd2FsbGV0X2lkGAIgASgJEg8KB3NpZ25lcnMYAyADKA0SDQoFY291bnQYBCABKA0iKwoPUHJlc2lnblJlc3BvbnNlEhgKEHByZXNpZ25hdHVyZV9pZHMYASADKAwiLQoYTGlzdFByZXNpZ25hdHVyZXNSZXF1ZXN0EhEKCXdhbGxldF9pZBgBIAEoCSJaChlMaXN0UHJlc2lnbmF0dXJlc1Jlc3BvbnNlEj0KDXByZXNpZ25hdHVyZXMYASADKAsyJi5tcGN3YWxsZXQucGVlci52MS5XYWl0aW5nUHJlc2lnbmF0dXJlIjIKE1dhaXRpbmdQcmVzaWduYXR1cmUSCgoCaWQYASABKAwSDwoHc2lnbmVycxgCIAMoDSLQAQoSU2lnblBheW1lbnRSZXF1ZXN0EhIKCnNlc3Npb25faWQYASABKAwSOQoIcHJvcG9zYWwYAiABKAsyJy5tcGN3YWxsZXQuY29uc2Vuc3VzLnYxLlBheW1lbnRQcm9wb3NhbBJACgtjZXJ0aWZpY2F0ZRgDIAEoCzIrLm1wY3dhbGxldC5jb25zZW5zdXMudjEuQXBwcm92YWxDZXJ0aWZpY2F0ZRIPCgdzaWduZXJzGAQgAygNEhgKEHByZXNpZ25hdHVyZV9pZHMYBSADKAwiWwoTU2lnblBheW1lbnRSZXNwb25zZRISCgpzaWduYXR1cmVzGAEgAygMEjAKCGV2aWRlbmNlGAIgAygLMh4ubXBjd2FsbGV0LnNlc3Npb24udjEuRXZpZGVuY2UiQQoPRXhjaGFuZ2VSZXF1ZXN0Ei4KBWZyYW1lGAEgASgLMh8ubXBjd2FsbGV0LnBlZXIudjEuU2Vzc2lvbkZyYW1lIkIKEEV4Y2hhbmdlUmVzcG9uc2USLgoFZnJhbWUYASABKAsyHy5tcGN3YWxsZXQucGVlci52MS5TZXNzaW9uRnJhbWUiYAoMU2Vzc2lvbkZyYW1lEjQKB29wZW5pbmcYASABKAsyIS5tcGN3YWxsZXQucGVlci52MS5TZXNzaW9uT3BlbmluZ0gAEhIKCGVudmVsb3BlGAIgASgMSABCBgoEa2luZCIkCg5TZXNzaW9uT3BlbmluZxISCgpzZXNzaW9uX2lkGAEgASgMIkgKC1ZvdGVSZXF1ZXN0EjkKCHByb3Bvc2FsGAEgASgLMicubXBjd2FsbGV0LmNvbnNlbnN1cy52MS5QYXltZW50UHJvcG9zYWwiPgoMVm90ZVJlc3BvbnNlEi4KBmJhbGxvdBgBIAEoCzIeLm1wY3dhbGxldC5jb25zZW5zdXMudjEuQmFsbG90IksKDU5vdGlmeVJlcXVlc3QSEgoKcmVxdWVzdF9pZBgBIAEoCRIMCgR0eGlkGAIgASgJEhgKEGNvbmZpcm1lZF9oZWlnaHQYAyABKAQiEAoOTm90aWZ5UmVzcG9uc2UiigEKC0ZhdWx0RGV0YWlsEioKBGtpbmQYASABKA4yHC5tcGN3YWxsZXQucGVlci52MS5GYXVsdEtpbmQSDAoEY29kZRgCIAEoCRIPCgdwYXJ0aWVzGAMgAygJEjAKCGV2aWRlbmNlGAQgAygLMh4ubXBjd2FsbGV0LnNlc3Npb24udjEuRXZpZGVuY2UqxgEKD0Nvbm5lY3Rpb25TdGF0ZRIgChxDT05ORUNUSU9OX1NUQVRFX1VOU1BFQ0lGSUVEEAASGQoVQ09OTkVDVElPTl9TVEFURV9JRExFEAESHwobQ09OTkVDVElPTl9TVEFURV9DT05ORUNUSU5HEAISGwoXQ09OTkVDVElPTl9TVEFURV9BQ1RJVkUQAxIdChlDT05ORUNUSU9OX1NUQVRFX0RFR1JBREVEEAQSGQoVQ09OTkVDVElPTl9TVEFURV9ERUFEEAUqRgoGU2NoZW1lEhYKElNDSEVNRV9VTlNQRUNJRklFRBAAEhAKDFNDSEVNRV9GUk9TVBABEhIKDlNDSEVNRV9DR0dNUDI0EAIqrAEKCUZhdWx0S2luZBIaChZGQVVMVF9LSU5EX1VOU1BFQ0lGSUVEEAASHAoYRkFVTFRfS0lORF9JTlZBTElEX0lOUFVUEAESGgoWRkFVTFRfS0lORF9VTkFWQUlMQUJMRRACEhkKFUZBVUxUX0tJTkRfUEVFUl9GQVVMVBADEhoKFkZBVUxUX0tJTkRfUEVFUl9TSUxFTlQQBBISCg5GQVVMVF9LSU5EX0JVRxAFMrEBCg5Db250cm9sU2VydmljZRJHCgRQaW5nEh4ubXBjd2FsbGV0LnBlZXIudjEuUGluZ1JlcXVlc3QaHy5tcGN3YWxsZXQucGVlci52MS5QaW5nUmVzcG9uc2USVgoJR2V0U3RhdHVzEiMubXBjd2FsbGV0LnBlZXIudjEuR2V0U3RhdHVzUmVxdWVzdBokLm1wY3dhbGxldC5wZWVyLnYxLkdldFN0YXR1c1Jlc3BvbnNlMrgFCg5TZXNzaW9uU2VydmljZRJcCgtHZW5lcmF0ZUtleRIlLm1wY3dhbGxldC5wZWVyLnYxLkdlbmVyYXRlS2V5UmVxdWVzdBomLm1wY3dhbGxldC5wZWVyLnYxLkdlbmVyYXRlS2V5UmVzcG9uc2USZQoOUHJlcGFyZUF1eEluZm8SKC5tcGN3YWxsZXQucGVlci52MS5QcmVwYXJlQXV4SW5mb1JlcXVlc3QaKS5tcGN3YWxsZXQucGVlci52MS5QcmVwYXJlQXV4SW5mb1Jlc3BvbnNlEmgKD0dlbmVyYXRlQXV4SW5mbxIpLm1wY3dhbGxldC5wZWVyLnYxLkdlbmVyYXRlQXV4SW5mb1JlcXVlc3QaKi5tcGN3YWxsZXQucGVlci52MS5HZW5lcmF0ZUF1eEluZm9SZXNwb25zZRJQCgdQcmVzaWduEiEubXBjd2FsbGV0LnBlZXIudjEuUHJlc2lnblJlcXVlc3QaIi5tcGN3YWxsZXQucGVlci52MS5QcmVzaWduUmVzcG9uc2USbgoRTGlzdFByZXNpZ25hdHVyZXMSKy5tcGN3YWxsZXQucGVlci52MS5MaXN0UHJlc2lnbmF0dXJlc1JlcXVlc3QaLC5tcGN3YWxsZXQucGVlci52MS5MaXN0UHJlc2lnbmF0dXJlc1Jlc3BvbnNlElwKC1NpZ25QYXltZW50EiUubXBjd2FsbGV0LnBlZXIudjEuU2lnblBheW1lbnRSZXF1ZXN0GiYubXBjd2FsbGV0LnBlZXIudjEuU2lnblBheW1lbnRSZXNwb25zZRJXCghFeGNoYW5nZRIiLm1wY3dhbGxldC5wZWVyLnYxLkV4Y2hhbmdlUmVxdWVzdBojLm1wY3dhbGxldC5wZWVyLnYxLkV4Y2hhbmdlUmVzcG9uc2UoATABMqoBChBDb25zZW5zdXNTZXJ2aWNlEkcKBFZvdGUSHi5tcGN3YWxsZXQucGVlci52MS5Wb3RlUmVxdWVzdBofLm1wY3dhbGxldC5wZWVyLnYxLlZvdGVSZXNwb25zZRJNCgZOb3RpZnkSIC5tcGN3YWxsZXQucGVlci52MS5Ob3RpZnlSZXF1ZXN0GiEubXBjd2FsbGV0LnBlZXIudjEuTm90aWZ5UmVzcG9uc2ViBnByb3RvMw", [file_mpcwallet_consensus_v1_consensus, file_mpcwallet_session_v1_session]);
 
 /**
  * @generated from message mpcwallet.peer.v1.PingRequest
@@ -253,6 +253,200 @@ export const GenerateKeyResponseSchema: GenMessage<GenerateKeyResponse> = /*@__P
   messageDesc(file_mpcwallet_peer_v1_peer, 7);
 
 /**
+ * @generated from message mpcwallet.peer.v1.PrepareAuxInfoRequest
+ */
+export type PrepareAuxInfoRequest = Message<"mpcwallet.peer.v1.PrepareAuxInfoRequest"> & {
+  /**
+   * @generated from field: string wallet_id = 1;
+   */
+  walletId: string;
+};
+
+/**
+ * Describes the message mpcwallet.peer.v1.PrepareAuxInfoRequest.
+ * Use `create(PrepareAuxInfoRequestSchema)` to create a new message.
+ */
+export const PrepareAuxInfoRequestSchema: GenMessage<PrepareAuxInfoRequest> = /*@__PURE__*/
+  messageDesc(file_mpcwallet_peer_v1_peer, 8);
+
+/**
+ * @generated from message mpcwallet.peer.v1.PrepareAuxInfoResponse
+ */
+export type PrepareAuxInfoResponse = Message<"mpcwallet.peer.v1.PrepareAuxInfoResponse"> & {
+};
+
+/**
+ * Describes the message mpcwallet.peer.v1.PrepareAuxInfoResponse.
+ * Use `create(PrepareAuxInfoResponseSchema)` to create a new message.
+ */
+export const PrepareAuxInfoResponseSchema: GenMessage<PrepareAuxInfoResponse> = /*@__PURE__*/
+  messageDesc(file_mpcwallet_peer_v1_peer, 9);
+
+/**
+ * @generated from message mpcwallet.peer.v1.GenerateAuxInfoRequest
+ */
+export type GenerateAuxInfoRequest = Message<"mpcwallet.peer.v1.GenerateAuxInfoRequest"> & {
+  /**
+   * 16 random bytes of the initiator.
+   *
+   * @generated from field: bytes session_id = 1;
+   */
+  sessionId: Uint8Array;
+
+  /**
+   * @generated from field: string wallet_id = 2;
+   */
+  walletId: string;
+};
+
+/**
+ * Describes the message mpcwallet.peer.v1.GenerateAuxInfoRequest.
+ * Use `create(GenerateAuxInfoRequestSchema)` to create a new message.
+ */
+export const GenerateAuxInfoRequestSchema: GenMessage<GenerateAuxInfoRequest> = /*@__PURE__*/
+  messageDesc(file_mpcwallet_peer_v1_peer, 10);
+
+/**
+ * @generated from message mpcwallet.peer.v1.GenerateAuxInfoResponse
+ */
+export type GenerateAuxInfoResponse = Message<"mpcwallet.peer.v1.GenerateAuxInfoResponse"> & {
+  /**
+   * Hash of all public shares and all public auxiliary info, equal at all parties, 32 bytes.
+   *
+   * @generated from field: bytes epoch_id = 1;
+   */
+  epochId: Uint8Array;
+};
+
+/**
+ * Describes the message mpcwallet.peer.v1.GenerateAuxInfoResponse.
+ * Use `create(GenerateAuxInfoResponseSchema)` to create a new message.
+ */
+export const GenerateAuxInfoResponseSchema: GenMessage<GenerateAuxInfoResponse> = /*@__PURE__*/
+  messageDesc(file_mpcwallet_peer_v1_peer, 11);
+
+/**
+ * @generated from message mpcwallet.peer.v1.PresignRequest
+ */
+export type PresignRequest = Message<"mpcwallet.peer.v1.PresignRequest"> & {
+  /**
+   * 16 random bytes of the initiator; the sessions of a batch derive theirs from it.
+   *
+   * @generated from field: bytes session_id = 1;
+   */
+  sessionId: Uint8Array;
+
+  /**
+   * @generated from field: string wallet_id = 2;
+   */
+  walletId: string;
+
+  /**
+   * Party indices of the signing set, ascending, exactly the threshold.
+   *
+   * @generated from field: repeated uint32 signers = 3;
+   */
+  signers: number[];
+
+  /**
+   * Presignatures to make, 1 to 100.
+   *
+   * @generated from field: uint32 count = 4;
+   */
+  count: number;
+};
+
+/**
+ * Describes the message mpcwallet.peer.v1.PresignRequest.
+ * Use `create(PresignRequestSchema)` to create a new message.
+ */
+export const PresignRequestSchema: GenMessage<PresignRequest> = /*@__PURE__*/
+  messageDesc(file_mpcwallet_peer_v1_peer, 12);
+
+/**
+ * @generated from message mpcwallet.peer.v1.PresignResponse
+ */
+export type PresignResponse = Message<"mpcwallet.peer.v1.PresignResponse"> & {
+  /**
+   * 32 bytes each, equal at all signers.
+   *
+   * @generated from field: repeated bytes presignature_ids = 1;
+   */
+  presignatureIds: Uint8Array[];
+};
+
+/**
+ * Describes the message mpcwallet.peer.v1.PresignResponse.
+ * Use `create(PresignResponseSchema)` to create a new message.
+ */
+export const PresignResponseSchema: GenMessage<PresignResponse> = /*@__PURE__*/
+  messageDesc(file_mpcwallet_peer_v1_peer, 13);
+
+/**
+ * @generated from message mpcwallet.peer.v1.ListPresignaturesRequest
+ */
+export type ListPresignaturesRequest = Message<"mpcwallet.peer.v1.ListPresignaturesRequest"> & {
+  /**
+   * @generated from field: string wallet_id = 1;
+   */
+  walletId: string;
+};
+
+/**
+ * Describes the message mpcwallet.peer.v1.ListPresignaturesRequest.
+ * Use `create(ListPresignaturesRequestSchema)` to create a new message.
+ */
+export const ListPresignaturesRequestSchema: GenMessage<ListPresignaturesRequest> = /*@__PURE__*/
+  messageDesc(file_mpcwallet_peer_v1_peer, 14);
+
+/**
+ * @generated from message mpcwallet.peer.v1.ListPresignaturesResponse
+ */
+export type ListPresignaturesResponse = Message<"mpcwallet.peer.v1.ListPresignaturesResponse"> & {
+  /**
+   * Of the wallet's current epoch, oldest first.
+   *
+   * @generated from field: repeated mpcwallet.peer.v1.WaitingPresignature presignatures = 1;
+   */
+  presignatures: WaitingPresignature[];
+};
+
+/**
+ * Describes the message mpcwallet.peer.v1.ListPresignaturesResponse.
+ * Use `create(ListPresignaturesResponseSchema)` to create a new message.
+ */
+export const ListPresignaturesResponseSchema: GenMessage<ListPresignaturesResponse> = /*@__PURE__*/
+  messageDesc(file_mpcwallet_peer_v1_peer, 15);
+
+/**
+ * A presignature without its secret.
+ *
+ * @generated from message mpcwallet.peer.v1.WaitingPresignature
+ */
+export type WaitingPresignature = Message<"mpcwallet.peer.v1.WaitingPresignature"> & {
+  /**
+   * 32 bytes.
+   *
+   * @generated from field: bytes id = 1;
+   */
+  id: Uint8Array;
+
+  /**
+   * Party indices of the signing set, ascending.
+   *
+   * @generated from field: repeated uint32 signers = 2;
+   */
+  signers: number[];
+};
+
+/**
+ * Describes the message mpcwallet.peer.v1.WaitingPresignature.
+ * Use `create(WaitingPresignatureSchema)` to create a new message.
+ */
+export const WaitingPresignatureSchema: GenMessage<WaitingPresignature> = /*@__PURE__*/
+  messageDesc(file_mpcwallet_peer_v1_peer, 16);
+
+/**
  * @generated from message mpcwallet.peer.v1.SignPaymentRequest
  */
 export type SignPaymentRequest = Message<"mpcwallet.peer.v1.SignPaymentRequest"> & {
@@ -279,6 +473,13 @@ export type SignPaymentRequest = Message<"mpcwallet.peer.v1.SignPaymentRequest">
    * @generated from field: repeated uint32 signers = 4;
    */
   signers: number[];
+
+  /**
+   * CGGMP24 only: one presignature of exactly this signing set for each input, in input order, 32 bytes each.
+   *
+   * @generated from field: repeated bytes presignature_ids = 5;
+   */
+  presignatureIds: Uint8Array[];
 };
 
 /**
@@ -286,7 +487,7 @@ export type SignPaymentRequest = Message<"mpcwallet.peer.v1.SignPaymentRequest">
  * Use `create(SignPaymentRequestSchema)` to create a new message.
  */
 export const SignPaymentRequestSchema: GenMessage<SignPaymentRequest> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_peer_v1_peer, 8);
+  messageDesc(file_mpcwallet_peer_v1_peer, 17);
 
 /**
  * @generated from message mpcwallet.peer.v1.SignPaymentResponse
@@ -312,7 +513,7 @@ export type SignPaymentResponse = Message<"mpcwallet.peer.v1.SignPaymentResponse
  * Use `create(SignPaymentResponseSchema)` to create a new message.
  */
 export const SignPaymentResponseSchema: GenMessage<SignPaymentResponse> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_peer_v1_peer, 9);
+  messageDesc(file_mpcwallet_peer_v1_peer, 18);
 
 /**
  * @generated from message mpcwallet.peer.v1.ExchangeRequest
@@ -329,7 +530,7 @@ export type ExchangeRequest = Message<"mpcwallet.peer.v1.ExchangeRequest"> & {
  * Use `create(ExchangeRequestSchema)` to create a new message.
  */
 export const ExchangeRequestSchema: GenMessage<ExchangeRequest> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_peer_v1_peer, 10);
+  messageDesc(file_mpcwallet_peer_v1_peer, 19);
 
 /**
  * @generated from message mpcwallet.peer.v1.ExchangeResponse
@@ -346,7 +547,7 @@ export type ExchangeResponse = Message<"mpcwallet.peer.v1.ExchangeResponse"> & {
  * Use `create(ExchangeResponseSchema)` to create a new message.
  */
 export const ExchangeResponseSchema: GenMessage<ExchangeResponse> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_peer_v1_peer, 11);
+  messageDesc(file_mpcwallet_peer_v1_peer, 20);
 
 /**
  * @generated from message mpcwallet.peer.v1.SessionFrame
@@ -379,7 +580,7 @@ export type SessionFrame = Message<"mpcwallet.peer.v1.SessionFrame"> & {
  * Use `create(SessionFrameSchema)` to create a new message.
  */
 export const SessionFrameSchema: GenMessage<SessionFrame> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_peer_v1_peer, 12);
+  messageDesc(file_mpcwallet_peer_v1_peer, 21);
 
 /**
  * @generated from message mpcwallet.peer.v1.SessionOpening
@@ -396,7 +597,7 @@ export type SessionOpening = Message<"mpcwallet.peer.v1.SessionOpening"> & {
  * Use `create(SessionOpeningSchema)` to create a new message.
  */
 export const SessionOpeningSchema: GenMessage<SessionOpening> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_peer_v1_peer, 13);
+  messageDesc(file_mpcwallet_peer_v1_peer, 22);
 
 /**
  * @generated from message mpcwallet.peer.v1.VoteRequest
@@ -413,7 +614,7 @@ export type VoteRequest = Message<"mpcwallet.peer.v1.VoteRequest"> & {
  * Use `create(VoteRequestSchema)` to create a new message.
  */
 export const VoteRequestSchema: GenMessage<VoteRequest> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_peer_v1_peer, 14);
+  messageDesc(file_mpcwallet_peer_v1_peer, 23);
 
 /**
  * @generated from message mpcwallet.peer.v1.VoteResponse
@@ -430,7 +631,7 @@ export type VoteResponse = Message<"mpcwallet.peer.v1.VoteResponse"> & {
  * Use `create(VoteResponseSchema)` to create a new message.
  */
 export const VoteResponseSchema: GenMessage<VoteResponse> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_peer_v1_peer, 15);
+  messageDesc(file_mpcwallet_peer_v1_peer, 24);
 
 /**
  * @generated from message mpcwallet.peer.v1.NotifyRequest
@@ -461,7 +662,7 @@ export type NotifyRequest = Message<"mpcwallet.peer.v1.NotifyRequest"> & {
  * Use `create(NotifyRequestSchema)` to create a new message.
  */
 export const NotifyRequestSchema: GenMessage<NotifyRequest> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_peer_v1_peer, 16);
+  messageDesc(file_mpcwallet_peer_v1_peer, 25);
 
 /**
  * @generated from message mpcwallet.peer.v1.NotifyResponse
@@ -474,7 +675,7 @@ export type NotifyResponse = Message<"mpcwallet.peer.v1.NotifyResponse"> & {
  * Use `create(NotifyResponseSchema)` to create a new message.
  */
 export const NotifyResponseSchema: GenMessage<NotifyResponse> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_peer_v1_peer, 17);
+  messageDesc(file_mpcwallet_peer_v1_peer, 26);
 
 /**
  * Error detail of a failed call between peers: the fault as the other side knows it.
@@ -514,7 +715,7 @@ export type FaultDetail = Message<"mpcwallet.peer.v1.FaultDetail"> & {
  * Use `create(FaultDetailSchema)` to create a new message.
  */
 export const FaultDetailSchema: GenMessage<FaultDetail> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_peer_v1_peer, 18);
+  messageDesc(file_mpcwallet_peer_v1_peer, 27);
 
 /**
  * @generated from enum mpcwallet.peer.v1.ConnectionState
@@ -668,6 +869,47 @@ export const SessionService: GenService<{
     methodKind: "unary";
     input: typeof GenerateKeyRequestSchema;
     output: typeof GenerateKeyResponseSchema;
+  },
+  /**
+   * Coordinator to node: have primes at hand for the auxiliary info of a CGGMP24 wallet. Answers when they are, which
+   * takes up to minutes on a node that has none in stock.
+   *
+   * @generated from rpc mpcwallet.peer.v1.SessionService.PrepareAuxInfo
+   */
+  prepareAuxInfo: {
+    methodKind: "unary";
+    input: typeof PrepareAuxInfoRequestSchema;
+    output: typeof PrepareAuxInfoResponseSchema;
+  },
+  /**
+   * Coordinator to node: make the auxiliary info of a CGGMP24 wallet among all its parties. Answers when it is kept.
+   *
+   * @generated from rpc mpcwallet.peer.v1.SessionService.GenerateAuxInfo
+   */
+  generateAuxInfo: {
+    methodKind: "unary";
+    input: typeof GenerateAuxInfoRequestSchema;
+    output: typeof GenerateAuxInfoResponseSchema;
+  },
+  /**
+   * Coordinator to node: make presignatures with one signing set. Answers when they are kept.
+   *
+   * @generated from rpc mpcwallet.peer.v1.SessionService.Presign
+   */
+  presign: {
+    methodKind: "unary";
+    input: typeof PresignRequestSchema;
+    output: typeof PresignResponseSchema;
+  },
+  /**
+   * Coordinator to node: which presignatures of a wallet wait here.
+   *
+   * @generated from rpc mpcwallet.peer.v1.SessionService.ListPresignatures
+   */
+  listPresignatures: {
+    methodKind: "unary";
+    input: typeof ListPresignaturesRequestSchema;
+    output: typeof ListPresignaturesResponseSchema;
   },
   /**
    * Coordinator to node: sign an approved payment. Answers when the session ended.

@@ -10,48 +10,50 @@ export interface SignerCover {
   readonly mayBeDown: number;
 }
 
-/** Combinations beyond this are not enumerated. */
-const ENUMERATED_MAX = 20_000;
+/** Failures that are enumerated at most. */
+const FAILURES_MAX = 20_000;
 
 /**
- * The cover that tolerates the most parties down with at most `setsMax` sets. For all n-t only the collection of all
- * sets will do (exactly t parties are left, and those are the set); for fewer, each step takes the set that outlives
- * the most of the failures that no set outlives yet.
+ * A cover that tolerates as many parties down as fits into `setsMax` sets. For all n-t only the collection of all sets
+ * will do: exactly t parties are left, and those are the set. Greedy, so perhaps not the smallest.
  */
 export function signerCover(options: {
   readonly parties: number;
   readonly threshold: number;
   readonly setsMax: number;
 }): SignerCover {
-  const { parties, threshold, setsMax } = options;
+  const { parties, threshold } = options;
   for (let down = parties - threshold; down > 0; down--) {
-    const sets = coverAgainst(down, options);
-    if (sets !== undefined && sets.length <= setsMax) return { sets, mayBeDown: down };
+    const sets = binomial(parties, down) > FAILURES_MAX ? undefined : coverAgainst(down, options);
+    if (sets !== undefined) return { sets, mayBeDown: down };
   }
-  return { sets: [Array.from({ length: threshold }, (_, index) => index + 1)], mayBeDown: 0 };
+  return { sets: [range(threshold)], mayBeDown: 0 };
 }
 
+/** Until every failure is outlived: the set that leaves one of them out, and with it the parties that fail most often. */
 function coverAgainst(
   down: number,
   { parties, threshold, setsMax }: { parties: number; threshold: number; setsMax: number },
 ): readonly (readonly number[])[] | undefined {
-  if (binomial(parties, threshold) > ENUMERATED_MAX || binomial(parties, down) > ENUMERATED_MAX) return undefined;
-  const all = combinations(parties, threshold);
-  if (down === parties - threshold) return all;
   let open = combinations(parties, down);
   const chosen: (readonly number[])[] = [];
-  while (open.length > 0 && chosen.length <= setsMax) {
-    const outlives = (set: readonly number[]) => open.filter((failed) => !failed.some((party) => set.includes(party)));
-    const [best] = all
-      .map((set) => ({ set, gain: outlives(set).length }))
-      .sort((left, right) => right.gain - left.gain);
-    if (best === undefined || best.gain === 0) return undefined;
-    const { set } = best;
+  for (let [failed] = open; failed !== undefined; [failed] = open) {
+    if (chosen.length === setsMax) return undefined;
+    const up = range(parties).filter((party) => failed?.includes(party) === false);
+    const failures = (party: number): number => open.filter((other) => other.includes(party)).length;
+    const set = up
+      .map((party) => ({ party, failures: failures(party) }))
+      .sort((left, right) => left.failures - right.failures || left.party - right.party)
+      .slice(0, threshold)
+      .map(({ party }) => party)
+      .sort((left, right) => left - right);
     chosen.push(set);
-    open = open.filter((failed) => failed.some((party) => set.includes(party)));
+    open = open.filter((other) => other.some((party) => set.includes(party)));
   }
   return chosen;
 }
+
+const range = (count: number): readonly number[] => Array.from({ length: count }, (_, index) => index + 1);
 
 function binomial(n: number, k: number): number {
   let result = 1;

@@ -58,4 +58,17 @@ describe("a SegWit wallet of five nodes pays over QUIC", () => {
     const pool = await firm.application.poolStatus(wallet.walletId);
     assert.equal(pool.inUse, 0);
   });
+
+  it("pays with two nodes down, from the set of the other three", async () => {
+    await firm.cluster.stopNode("node-2");
+    await firm.cluster.stopNode("node-5");
+    const sent = await firm.application.sendPaymentAndWait(
+      firm.request({ walletId: wallet.walletId, address: OUTSIDE, amountSat: 500_000n }),
+    );
+    assert.equal(sent.phase, "broadcast", JSON.stringify(sent.failure));
+    await firm.mine(1);
+    assert.equal((await firm.finalState(sent.paymentId)).phase, "confirmed");
+    for (const { step, nodeId, durationMs } of sent.timeline)
+      if (nodeId === "") console.log(`# ${step} ${durationMs.toFixed(1)} ms`);
+  });
 });

@@ -1,6 +1,4 @@
-import { toBinary } from "@bufbuild/protobuf";
 import type { HandlerContext } from "@connectrpc/connect";
-import { ApprovalCertificateSchema } from "../../gen/mpcwallet/consensus/v1/consensus_pb.js";
 import {
   ConnectionState,
   type GenerateKeyRequest,
@@ -10,13 +8,12 @@ import {
 import type { PeerHandlers } from "../../gen/router.js";
 import type { Clock } from "../crypto/ambient.js";
 import { Bug, InvalidInput, PeerFault } from "../crypto/fault.js";
-import { hashTuple } from "../crypto/transcript.js";
 import { faultToWire } from "../network/fault-wire.js";
 import type { Roster } from "../network/identity/roster.js";
 import type { PeerLinkStatus } from "../network/peer-link.js";
 import { peerNodeId } from "../network/rpc-server.js";
 import type { Scheme } from "../protocols/key-share.js";
-import type { CheckedPayment } from "../wallet/payment-check.js";
+import { signingAuthorization, signingItems } from "../wallet/approved-signing.js";
 import type { PaymentGuard } from "../wallet/payment-guard.js";
 import type { Logger } from "./log.js";
 import type { SessionExchange } from "./session-exchange.js";
@@ -161,10 +158,7 @@ async function signPayment(parts: NodeHandlerParts, request: SignPaymentRequest)
   }
   const seat = parts.shares.seat({ sessionId, parties: wallet.parties, signers }, parts.nodeId);
   if (wallet.scheme !== "frost") throw new InvalidInput("scheme-unsupported", "this wallet's scheme cannot sign yet");
-  const authorization = hashTuple("signing/authorization", [
-    payment.proposalDigest,
-    toBinary(ApprovalCertificateSchema, certificate),
-  ]);
+  const authorization = signingAuthorization(payment.proposalDigest, certificate);
   const keyShare = wallet.keyShare.reveal();
   const result = await parts.exchange.run(
     { kind: "frost-sign", keyShare, items: signingItems(payment), authorization },
@@ -172,11 +166,4 @@ async function signPayment(parts: NodeHandlerParts, request: SignPaymentRequest)
   );
   if (result.kind !== "frost-sign") throw new Bug("a signing has signatures");
   return { signatures: [...result.signatures], evidence: [] };
-}
-
-function signingItems(payment: CheckedPayment) {
-  return payment.sighashes.map(({ bytes, key }) => ({
-    message: bytes,
-    bip32Tweak: BigInt(`0x${Buffer.from(key.tweak).toString("hex")}`),
-  }));
 }

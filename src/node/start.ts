@@ -22,6 +22,7 @@ import { systemClock, systemRandom } from "./ambient.js";
 import type { NodeConfiguration } from "./configuration.js";
 import { type Logger, processLog } from "./log.js";
 import { MpcNode } from "./node.js";
+import { SessionPool } from "./session-pool.js";
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
@@ -40,6 +41,16 @@ export async function startNode(configuration: NodeConfiguration, environment: E
   if (store.formerHolder !== undefined) log.warn({ event: "unclean-stop" }, "the last process of this node was killed");
   try {
     const votes = await LevelVoteStore.open(join(folder, "votes"));
+    const sessions = await SessionPool.start(
+      {
+        workers: protocols.cggmp24.workers,
+        identity: member.identity.privateKey,
+        maxSessions: 256,
+        roundTimeoutMs: protocols.frost.roundTimeoutMs,
+        sessionTimeoutMs: protocols.frost.sessionTimeoutMs,
+      },
+      { clock: systemClock },
+    );
     return await MpcNode.start(
       {
         ...member,
@@ -48,14 +59,19 @@ export async function startNode(configuration: NodeConfiguration, environment: E
         policy: policyOf(consensus.policy),
         authorities: new Map(security.authorities.map(({ name, publicKey }) => [name, publicKey])),
         version: packageVersion(),
-        sessionWorkers: protocols.cggmp24.workers,
-        roundTimeoutMs: protocols.frost.roundTimeoutMs,
-        sessionTimeoutMs: protocols.frost.sessionTimeoutMs,
         maxRequestWindowMs: consensus.requestMaxWindowMs,
         clockSkewMs: consensus.clockSkewMs,
         trustReloadIntervalMs: security.trustReloadIntervalMs,
       },
-      { clock: systemClock, random, log, store, votes, chain: await openChain(configuration.bitcoin, environment) },
+      {
+        clock: systemClock,
+        random,
+        log,
+        store,
+        votes,
+        sessions,
+        chain: await openChain(configuration.bitcoin, environment),
+      },
     );
   } catch (error) {
     await store.close();

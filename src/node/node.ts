@@ -4,7 +4,7 @@ import { routePeer } from "../../gen/router.js";
 import type { PaymentPolicy } from "../consensus/policy.js";
 import type { Clock, Random } from "../crypto/ambient.js";
 import { verifyEd25519 } from "../crypto/ed25519.js";
-import { Bug, InvalidInput, type PeerFault } from "../crypto/fault.js";
+import { Bug, InvalidInput } from "../crypto/fault.js";
 import type { MessageIdentity } from "../network/identity/message-identity.js";
 import type { Roster } from "../network/identity/roster.js";
 import type { TrustFiles } from "../network/identity/trust-files.js";
@@ -16,6 +16,7 @@ import type { LevelVoteStore } from "../storage/level-vote-store.js";
 import type { ChainSource } from "../wallet/chain-source.js";
 import { PaymentGuard } from "../wallet/payment-guard.js";
 import type { NetworkName } from "../wallet/wallet-application.js";
+import { BanRegister } from "./ban-register.js";
 import { type Logger, networkLog } from "./log.js";
 import { nodeHandlers } from "./node-handlers.js";
 import { followRevocations, peerVerifier } from "./peer-trust.js";
@@ -101,7 +102,8 @@ export class MpcNode {
       },
     );
     const shares = new WalletShares({ store, roster, network: options.network });
-    const banned = new Set<string>();
+    const keys = new Map(roster.nodes.map((node) => [node.nodeId, node.identityKey]));
+    const bans = await BanRegister.open(keys, { store: dependencies.votes, clock, log });
     const guard = new PaymentGuard(
       {
         nodeId,
@@ -113,7 +115,7 @@ export class MpcNode {
       {
         wallet: (walletId) => shares.guarded(walletId),
         policy: () => options.policy,
-        banned: () => banned,
+        banned: () => bans.banned,
         chain: dependencies.chain,
         votes: dependencies.votes,
         sign: (message) => identity.sign(message),
@@ -121,10 +123,6 @@ export class MpcNode {
         clock,
       },
     );
-    const accuse = (fault: PeerFault): void => {
-      for (const culprit of fault.culprits) banned.add(culprit);
-      log.error({ event: "peer-fault", code: fault.code, culprits: fault.culprits }, fault.message);
-    };
     const handlers = nodeHandlers({
       nodeId,
       version: options.version,
@@ -134,7 +132,7 @@ export class MpcNode {
       guard,
       exchange,
       links: () => mesh?.status() ?? [],
-      accuse,
+      bans,
       clock,
       log,
     });

@@ -1,0 +1,111 @@
+import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
+import { BanRecordSchema } from "../../gen/mpcwallet/consensus/v1/record_pb.js";
+import {
+  type DetectorState,
+  newDetector,
+  type Observation,
+  observe,
+  type Violation,
+} from "../consensus/byzantine-detector.js";
+import type { VerifySignature } from "../consensus/signature.js";
+import type { Clock } from "../crypto/ambient.js";
+import type { Logger } from "../node/log.js";
+import type { AuditTrail } from "../wallet/audit-trail.js";
+import type { Coordination } from "../wallet/coordination.js";
+
+const BANS = "/bans/";
+/** Evidence up to this size stands in the trail itself; of larger one the digest, and the whole with the ban. */
+const INLINE_EVIDENCE_MAX_BYTES = 24_576;
+
+export interface ByzantineWatchDependencies {
+  readonly coordination: Coordination;
+  readonly audit: AuditTrail;
+  readonly clock: Clock;
+  readonly verify: VerifySignature;
+  readonly log: Logger;
+  /** Digest of evidence, 32 bytes. */
+  readonly digest: (bytes: Uint8Array) => Uint8Array;
+}
+
+/**
+ * The Byzantine detector at work in a coordinator: what it decides goes into the audit trail, and bans into the
+ * coordinators' shared store, so that a restart or another leader knows them. A ban here only keeps a node out of votes
+ * and signing sets; nodes ban for themselves.
+ */
+export class ByzantineWatch {
+  readonly #parts: ByzantineWatchDependencies;
+  #state: DetectorState;
+  /** Bans that the store has not taken yet. */
+  readonly #unsaved = new Map<string, Uint8Array>();
+
+  constructor(roster: ReadonlyMap<string, Uint8Array>, dependencies: ByzantineWatchDependencies) {
+    this.#parts = dependencies;
+    this.#state = newDetector(roster);
+  }
+
+  get banned(): ReadonlySet<string> {
+    return this.#state.banned;
+  }
+
+  /** Takes in what this or another coordinator had found; call before leading. @throws Unavailable */
+  async load(): Promise<void> {
+    await this.#save();
+    const stored = await this.#parts.coordination.list(BANS);
+    const known = [...stored.values()].map((bytes) => fromBinary(BanRecordSchema, bytes).nodeId);
+    const banned = new Set([...this.#state.banned, ...known.filter((nodeId) => this.#state.roster.has(nodeId))]);
+    this.#state = { ...this.#state, banned };
+  }
+
+  observe(observation: Observation): void {
+    const { clock, verify, log } = this.#parts;
+    const { state, decisions } = observe(this.#state, observation, clock.nowMs(), verify);
+    this.#state = state;
+    for (const decision of decisions) {
+      switch (decision.type) {
+        case "record":
+          this.#record(decision.violation);
+          break;
+        case "ban": {
+          const { nodeId, violation, beyondTolerance } = decision;
+          log.error({ event: "node-banned", nodeId, kind: violation.kind, beyondTolerance }, violation.detail);
+          this.#unsaved.set(nodeId, encodeBan(violation));
+          void this.#save().catch((error: unknown) => log.error({ err: error, nodeId }, "a ban is not stored yet"));
+          break;
+        }
+        case "note-silence":
+          log.debug({ event: "silence", nodeId: decision.nodeId, detail: decision.detail });
+          break;
+      }
+    }
+  }
+
+  #record(violation: Violation): void {
+    const { nodeId, kind, detail, proven, evidence } = violation;
+    const size = evidence.reduce((sum, { length }) => sum + length, 0);
+    const payload = {
+      kind,
+      detail,
+      proven,
+      evidence: size <= INLINE_EVIDENCE_MAX_BYTES ? evidence.map(hex) : [],
+      evidenceDigests: evidence.map((bytes) => hex(this.#parts.digest(bytes))),
+    };
+    this.#parts.audit
+      .append([{ kind: "byzantine-evidence", walletId: "", subject: nodeId, payload }])
+      .catch((error: unknown) => this.#parts.log.error({ err: error, nodeId }, "a violation is not in the trail"));
+  }
+
+  async #save(): Promise<void> {
+    for (const [nodeId, record] of this.#unsaved) {
+      // No lease: what is proved stays proved, whoever leads.
+      await this.#parts.coordination.put(BANS + nodeId, record);
+      this.#unsaved.delete(nodeId);
+    }
+  }
+}
+
+const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString("hex");
+
+function encodeBan({ nodeId, kind, detail, atMs, evidence }: Violation): Uint8Array {
+  const record = { nodeId, kind, detail, bannedAtMs: BigInt(Math.floor(atMs)), evidence: [...evidence] };
+  return toBinary(BanRecordSchema, create(BanRecordSchema, record));
+}

@@ -65,6 +65,7 @@ export class HandCoordinator {
   readonly walletId: string;
   readonly account: Account;
   readonly coins: readonly OwnOutput[];
+  readonly publicKeyPackage: Uint8Array;
 
   private constructor(parts: {
     calls: PeerCalls;
@@ -72,6 +73,7 @@ export class HandCoordinator {
     parties: readonly string[];
     account: Account;
     coins: readonly OwnOutput[];
+    publicKeyPackage: Uint8Array;
   }) {
     this.calls = parts.calls;
     this.server = parts.server;
@@ -79,6 +81,7 @@ export class HandCoordinator {
     this.account = parts.account;
     this.walletId = parts.account.walletId;
     this.coins = parts.coins;
+    this.publicKeyPackage = parts.publicKeyPackage;
   }
 
   /** Has a 3-of-n wallet made and gives it confirmed coins of a million satoshi each. */
@@ -100,7 +103,7 @@ export class HandCoordinator {
     const keys = await Promise.all(parties.map((nodeId) => calls.generate(nodeId, order, timeout())));
     const [key] = keys;
     assert.ok(key !== undefined);
-    const { groupKey, chainCode } = key;
+    const { groupKey, chainCode, publicKeyPackage } = key;
     const account = new Account({ walletId, scheme: "frost", network: "regtest", groupKey, chainCode });
     const coins: OwnOutput[] = [];
     for (let index = 0; index < wallet.coins; index++) {
@@ -113,7 +116,7 @@ export class HandCoordinator {
       assert.ok(vout !== undefined);
       coins.push({ txid, vout, valueSat: 1_000_000n, path, confirmedHeight: server.chain.tip.height });
     }
-    return new HandCoordinator({ calls, server, parties, account, coins });
+    return new HandCoordinator({ calls, server, parties, account, coins, publicKeyPackage });
   }
 
   request(

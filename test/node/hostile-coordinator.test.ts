@@ -367,6 +367,11 @@ describe("a compromised coordinator gets no signature", () => {
     await refused("session-reused", { ...wallet.order(await approve(), [1, 3, 5]), sessionId: order.sessionId }, [
       "node-3",
     ]);
+    // A node that was started anew knows the same wallet.
+    await cluster.stopNode("node-4");
+    await cluster.startNode("node-4");
+    await mesh.ready(["node-4"], 10_000);
+    await approve();
     await wallet.pay(voted, [2, 4, 5]);
     const late = assembleCertificate(voted.ballots);
     // What was paid is spent: a node that checks again refuses.

@@ -1,6 +1,5 @@
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
-import type { DescMessage, MessageShape } from "@bufbuild/protobuf";
 import type { Evidence } from "../../gen/mpcwallet/session/v1/session_pb.js";
 import { judgeKeyGeneration, judgeSigning } from "../../src/coordinator/evidence-judge.js";
 import type { PeerCalls } from "../../src/coordinator/peer-calls.js";
@@ -8,56 +7,15 @@ import { InvalidInput, PeerFault } from "../../src/crypto/fault.js";
 import type { ChainServer } from "../../src/devnet/chain/server.js";
 import type { PeerMesh } from "../../src/network/peer-mesh.js";
 import { systemClock, systemRandom } from "../../src/node/ambient.js";
-import { frostSign } from "../../src/protocols/frost/sign.js";
-import { keygen } from "../../src/protocols/keygen.js";
 import { decodeEnvelope, encodeEnvelope, signEnvelope } from "../../src/session/envelope.js";
 import { partyId } from "../../src/session/party.js";
-import type { Protocol, Round } from "../../src/session/protocol.js";
 import { EsploraChainSource } from "../../src/storage/chain/esplora.js";
 import type { KeyGenerationOrder } from "../../src/wallet/key-generation.js";
-import { cheating } from "../session/simulation.js";
 import { TestCluster } from "./cluster.js";
 import { HandCoordinator, startTestChain, timeout } from "./hand-coordinator.js";
-import { type Cheat, HostileSessions } from "./hostile-sessions.js";
+import { badKeyShare, badSignatureShare, type Cheat, flipLast, HostileSessions } from "./hostile-sessions.js";
 
 const LIAR = "node-2";
-
-/** The protocol with scalars of one round off by a bit; `to` limits it to one victim. */
-function spoiling<Pub, Secret, Out>(
-  protocol: Protocol<Pub, Secret, Out>,
-  roundId: string,
-  spoil: (message: MessageShape<DescMessage>) => void,
-  victim?: number,
-): Protocol<Pub, Secret, Out> {
-  const round = protocol.rounds.find(({ id }) => id === roundId);
-  assert.ok(round !== undefined);
-  return cheating(protocol, round as Round, (message, to) => {
-    const copy = structuredClone(message);
-    if (victim === undefined || victim === to) spoil(copy);
-    return copy;
-  });
-}
-
-const flipLast = (bytes: Uint8Array): void => {
-  bytes[bytes.length - 1] = (bytes.at(-1) ?? 0) ^ 1;
-};
-const badShare = (victim?: number): Cheat => ({
-  protocols: {
-    keygen: spoiling(
-      keygen,
-      "share",
-      (message) => flipLast((message as unknown as { share: { be32: Uint8Array } }).share.be32),
-      victim,
-    ),
-  },
-});
-const badSignatureShare: Cheat = {
-  protocols: {
-    frostSign: spoiling(frostSign, "shares", (message) => {
-      for (const { be32 } of (message as unknown as { shares: { be32: Uint8Array }[] }).shares) flipLast(be32);
-    }),
-  },
-};
 
 describe("a dishonest node over QUIC is named with proof", () => {
   let server: ChainServer;
@@ -142,11 +100,11 @@ describe("a dishonest node over QUIC is named with proof", () => {
   const honest = () => parties.filter((nodeId) => nodeId !== LIAR);
 
   it("for a bad share of a key, by everyone who got one", async () => {
-    assertProven(await generate(badShare()), honest(), "share-on-polynomial");
+    assertProven(await generate(badKeyShare()), honest(), "share-on-polynomial");
   });
 
   it("for a bad share of a key that only one node got", async () => {
-    const outcome = await generate(badShare(4));
+    const outcome = await generate(badKeyShare(4));
     assertProven(outcome, ["node-4"], "share-on-polynomial");
   });
 

@@ -1,3 +1,5 @@
+import assert from "node:assert/strict";
+import type { DescMessage, MessageShape } from "@bufbuild/protobuf";
 import { Bug, PeerFault } from "../../src/crypto/fault.js";
 import type { MessageIdentity } from "../../src/network/identity/message-identity.js";
 import { systemRandom } from "../../src/node/ambient.js";
@@ -10,6 +12,10 @@ import {
   startSession,
 } from "../../src/node/session-job.js";
 import type { SessionHandle, SessionRunner, SessionWire } from "../../src/node/session-pool.js";
+import { frostSign } from "../../src/protocols/frost/sign.js";
+import { keygen } from "../../src/protocols/keygen.js";
+import type { Protocol, Round } from "../../src/session/protocol.js";
+import { cheating } from "../session/simulation.js";
 
 /** How a node cheats in its sessions. */
 export interface Cheat {
@@ -79,3 +85,41 @@ export class HostileSessions implements SessionRunner {
 
   async close(): Promise<void> {}
 }
+
+/** The protocol with scalars of one round off by a bit; `to` limits it to one victim. */
+function spoiling<Pub, Secret, Out>(
+  protocol: Protocol<Pub, Secret, Out>,
+  roundId: string,
+  spoil: (message: MessageShape<DescMessage>) => void,
+  victim?: number,
+): Protocol<Pub, Secret, Out> {
+  const round = protocol.rounds.find(({ id }) => id === roundId);
+  assert.ok(round !== undefined);
+  return cheating(protocol, round as Round, (message, to) => {
+    const copy = structuredClone(message);
+    if (victim === undefined || victim === to) spoil(copy);
+    return copy;
+  });
+}
+
+export const flipLast = (bytes: Uint8Array): void => {
+  bytes[bytes.length - 1] = (bytes.at(-1) ?? 0) ^ 1;
+};
+/** A wrong share for everyone, or for one party. */
+export const badKeyShare = (victim?: number): Cheat => ({
+  protocols: {
+    keygen: spoiling(
+      keygen,
+      "share",
+      (message) => flipLast((message as unknown as { share: { be32: Uint8Array } }).share.be32),
+      victim,
+    ),
+  },
+});
+export const badSignatureShare: Cheat = {
+  protocols: {
+    frostSign: spoiling(frostSign, "shares", (message) => {
+      for (const { be32 } of (message as unknown as { shares: { be32: Uint8Array }[] }).shares) flipLast(be32);
+    }),
+  },
+};

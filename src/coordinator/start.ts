@@ -7,6 +7,7 @@ import { processLog } from "../node/log.js";
 import { openChain, openMembership, policyOf } from "../node/start.js";
 import { AuditDatabase } from "../storage/audit-database.js";
 import { DatabaseAuditTrail } from "../storage/database-audit-trail.js";
+import { DiskValues } from "../storage/disk-coordination.js";
 import { MemorySpace } from "../storage/memory-coordination.js";
 import type { Coordination } from "../wallet/coordination.js";
 import type { CoordinatorConfiguration } from "./configuration.js";
@@ -31,7 +32,7 @@ export async function startCoordinator(
   const member = await openMembership(configuration, self.id, log);
   const database = await openAudit(configuration, environment);
   const audit = new DatabaseAuditTrail({}, { database, clock });
-  const coordination = openCoordination(configuration);
+  const { coordination, closeCoordination } = await openCoordination(configuration);
   const keys = await Promise.all(
     gateway.jwt.keyFiles.map(async (file) => await verificationKeys(await readFile(file, "utf8"), file)),
   );
@@ -73,7 +74,7 @@ export async function startCoordinator(
       await coordinator.close();
       await audit.close();
       await database.close();
-      await coordination.close();
+      await closeCoordination();
     },
   };
 }
@@ -99,8 +100,20 @@ async function postgresOptions(postgres: NonNullable<CoordinatorConfiguration["p
   return { url, poolSize, ...(caCertificate === undefined ? {} : { caCertificate }) };
 }
 
-function openCoordination({ etcd }: CoordinatorConfiguration): Coordination {
+/** Without etcd: a lone coordinator keeps wallets, payments and counters in its own data folder. */
+async function openCoordination({ etcd, coordinator }: CoordinatorConfiguration): Promise<{
+  readonly coordination: Coordination;
+  closeCoordination(): Promise<void>;
+}> {
   if (etcd !== undefined)
-    throw new InvalidInput("etcd-unsupported", "this build coordinates in memory only: remove [etcd]");
-  return new MemorySpace(systemClock).connect();
+    throw new InvalidInput("etcd-unsupported", "this build coordinates in its own data folder only: remove [etcd]");
+  const values = await DiskValues.open({ folder: join(coordinator.dataFolder, "coordination") });
+  const coordination = new MemorySpace(systemClock, values).connect();
+  return {
+    coordination,
+    async closeCoordination() {
+      await coordination.close();
+      await values.close();
+    },
+  };
 }

@@ -257,6 +257,7 @@ async function run(options: DemoOptions): Promise<void> {
       tell(`${name} ended by itself (${why}); its log is ${logFile}`);
     },
   });
+  let succeeded = false;
   try {
     tell(`up: ${devnet.running().join(", ")}, each its own process`);
     const profile = await loadClientProfile(devnet.paths.clientConfig, { environment: process.env });
@@ -292,7 +293,8 @@ async function run(options: DemoOptions): Promise<void> {
       ),
       audit: { rows: Number(verdict.entries), verified },
     };
-    if (!verified || crashes.length > 0) process.exitCode = 1;
+    succeeded = verified && crashes.length === 0;
+    if (!succeeded) process.exitCode = 1;
     if (options.keep) {
       await devnet.startCoordinator();
       for (const line of introduction(devnet)) process.stderr.write(`${line}\n`);

@@ -43,7 +43,12 @@ const NEXT_BY_CODE: Readonly<Partial<Record<Code, string>>> = {
 /** Turns whatever a command threw into one report. */
 export function failureOf(error: unknown): Failure {
   if (error instanceof CommanderError) {
-    return { exitCode: 2, code: "usage", message: error.message.replace(/^error: /, ""), next: "add --help" };
+    return {
+      exitCode: 2,
+      code: "usage",
+      message: error.message.replace(/^error: /, "").replace(/\s*\n\s*/g, " "),
+      next: "add --help",
+    };
   }
   if (error instanceof ConnectError) return connectFailure(error);
   if (

@@ -1,11 +1,8 @@
 #!/usr/bin/env node
-import { Command, CommanderError } from "commander";
+import { CommanderError } from "commander";
 import { systemClock, systemRandom } from "../node/ambient.js";
-import { packageVersion } from "../node/start.js";
-import { addDevnetCommand } from "./devnet-command.js";
 import { failureOf } from "./failure.js";
-import { addPkiCommands } from "./pki.js";
-import { addProcessCommands } from "./process-commands.js";
+import { createProgram } from "./program.js";
 import type { Terminal } from "./terminal.js";
 
 const terminal: Terminal = {
@@ -15,15 +12,16 @@ const terminal: Terminal = {
   clock: systemClock,
   random: systemRandom,
 };
-const program = new Command("mpc-wallet").version(packageVersion()).exitOverride();
-addProcessCommands(program, terminal);
-addDevnetCommand(program, terminal);
-addPkiCommands(program, terminal);
+const HELP = new Set(["commander.help", "commander.helpDisplayed", "commander.version"]);
+// A reader that stops early, for example `head`, is no error.
+process.stdout.on("error", () => process.exit(0));
 try {
-  await program.parseAsync();
+  await createProgram(terminal).parseAsync();
 } catch (error) {
-  if (error instanceof CommanderError && error.exitCode === 0) process.exit(0);
-  const { message, next, exitCode } = failureOf(error);
+  // Help was printed: because it was asked for, or because no command was given.
+  if (error instanceof CommanderError && HELP.has(error.code)) process.exit(error.exitCode === 0 ? 0 : 2);
+  const { message, next, code, exitCode } = failureOf(error);
+  if (process.argv.includes("--json")) terminal.print(JSON.stringify({ error: { code, message, next } }));
   process.stderr.write(`mpc-wallet: ${message}${next === "" ? "" : ` (${next})`}\n`);
   process.exitCode = exitCode;
 }

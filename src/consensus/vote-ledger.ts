@@ -1,5 +1,6 @@
 import type { Ballot } from "../../gen/mpcwallet/consensus/v1/consensus_pb.js";
 import { type Refusal, refusal } from "./refusal.js";
+import { wholeMs } from "./unix-time.js";
 
 /**
  * What one node remembers about its own votes. Two promises hang on it.
@@ -149,7 +150,7 @@ export class MemoryVoteStore implements VoteStore {
   }
 
   async prune(nowMs: number): Promise<void> {
-    for (const [key, ballot] of this.#ballots) if (ballot.expiresAtMs <= BigInt(nowMs)) this.#ballots.delete(key);
+    for (const [key, ballot] of this.#ballots) if (ballot.expiresAtMs <= wholeMs(nowMs)) this.#ballots.delete(key);
     for (const [key, entry] of this.#approved) if (isForgettable(entry, nowMs)) this.#approved.delete(key);
   }
 }

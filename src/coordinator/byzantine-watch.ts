@@ -1,5 +1,6 @@
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { BanRecordSchema } from "../../gen/mpcwallet/consensus/v1/record_pb.js";
+import { EvidenceSchema } from "../../gen/mpcwallet/session/v1/session_pb.js";
 import {
   type DetectorState,
   newDetector,
@@ -17,9 +18,20 @@ const BANS = "/bans/";
 /** Evidence up to this size stands in the trail itself; of larger one the digest, and the whole with the ban. */
 const INLINE_EVIDENCE_MAX_BYTES = 24_576;
 
+/** Violations as rows that people query; the audit trail has what must be proven. Adapter: the audit database. */
+export interface ViolationRecords {
+  recordViolation(record: {
+    readonly violation: Violation;
+    /** Protocol session or proposal that it happened in, hex; empty when it is about none. */
+    readonly sessionId: string;
+    readonly banned: boolean;
+  }): Promise<void>;
+}
+
 export interface ByzantineWatchDependencies {
   readonly coordination: Coordination;
   readonly audit: AuditTrail;
+  readonly violations: ViolationRecords;
   readonly clock: Clock;
   readonly verify: VerifySignature;
   readonly log: Logger;
@@ -60,10 +72,12 @@ export class ByzantineWatch {
     const { clock, verify, log } = this.#parts;
     const { state, decisions } = observe(this.#state, observation, clock.nowMs(), verify);
     this.#state = state;
+    const sessionId = sessionOf(observation);
+    const banned = decisions.some(({ type }) => type === "ban");
     for (const decision of decisions) {
       switch (decision.type) {
         case "record":
-          this.#record(decision.violation);
+          this.#record(decision.violation, { sessionId, banned });
           break;
         case "ban": {
           const { nodeId, violation, beyondTolerance } = decision;
@@ -79,19 +93,21 @@ export class ByzantineWatch {
     }
   }
 
-  #record(violation: Violation): void {
+  #record(violation: Violation, context: { readonly sessionId: string; readonly banned: boolean }): void {
     const { nodeId, kind, detail, proven, evidence } = violation;
+    const { audit, digest, log, violations } = this.#parts;
     const size = evidence.reduce((sum, { length }) => sum + length, 0);
     const payload = {
       kind,
       detail,
       proven,
+      ...context,
       evidence: size <= INLINE_EVIDENCE_MAX_BYTES ? evidence.map(hex) : [],
-      evidenceDigests: evidence.map((bytes) => hex(this.#parts.digest(bytes))),
+      evidenceDigests: evidence.map((bytes) => hex(digest(bytes))),
     };
-    this.#parts.audit
-      .append([{ kind: "byzantine-evidence", walletId: "", subject: nodeId, payload }])
-      .catch((error: unknown) => this.#parts.log.error({ err: error, nodeId }, "a violation is not in the trail"));
+    const failed = (error: unknown): void => log.error({ err: error, nodeId }, "a violation is not recorded");
+    audit.append([{ kind: "byzantine-evidence", walletId: "", subject: nodeId, payload }]).catch(failed);
+    violations.recordViolation({ violation, ...context }).catch(failed);
   }
 
   async #save(): Promise<void> {
@@ -104,6 +120,18 @@ export class ByzantineWatch {
 }
 
 const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString("hex");
+
+/** Session of the evidence, or the proposal that was voted on twice. */
+function sessionOf(observation: Observation): string {
+  switch (observation.type) {
+    case "double-vote":
+      return hex(observation.first.proposalDigest);
+    case "session-evidence":
+      return observation.upheld ? hex(fromBinary(EvidenceSchema, observation.evidence).ssid) : "";
+    default:
+      return "";
+  }
+}
 
 function encodeBan({ nodeId, kind, detail, atMs, evidence }: Violation): Uint8Array {
   const record = { nodeId, kind, detail, bannedAtMs: BigInt(Math.floor(atMs)), evidence: [...evidence] };

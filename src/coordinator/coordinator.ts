@@ -17,10 +17,10 @@ import type { AuditTrail } from "../wallet/audit-trail.js";
 import type { ChainSource } from "../wallet/chain-source.js";
 import type { Coordination, Lease } from "../wallet/coordination.js";
 import { DEFAULT_CEREMONY } from "../wallet/payment-ceremony.js";
-import { CoordinatedPaymentStore } from "../wallet/payment-store.js";
+import type { PaymentStore } from "../wallet/payment-store.js";
 import type { NetworkName, WalletApplication } from "../wallet/wallet-application.js";
 import { DEFAULT_SERVICE, WalletService } from "../wallet/wallet-service.js";
-import { ByzantineWatch } from "./byzantine-watch.js";
+import { ByzantineWatch, type ViolationRecords } from "./byzantine-watch.js";
 import { judgeSigning } from "./evidence-judge.js";
 import { JudgedKeyGeneration } from "./judged-key-generation.js";
 import { PeerCalls } from "./peer-calls.js";
@@ -52,6 +52,9 @@ export interface CoordinatorDependencies {
   readonly chain: ChainSource;
   readonly audit: AuditTrail;
   readonly coordination: Coordination;
+  readonly violations: ViolationRecords;
+  /** Opens the payments' store; its writes are fenced by the lease that this coordinator leads under. */
+  readonly payments: (lease: () => Lease | undefined) => PaymentStore;
 }
 
 const ELECTION = "coordinator";
@@ -132,6 +135,7 @@ export class Coordinator {
     const watch = new ByzantineWatch(keys, {
       coordination,
       audit,
+      violations: dependencies.violations,
       clock,
       verify: verifyEd25519,
       log,
@@ -154,7 +158,7 @@ export class Coordinator {
         chain,
         audit,
         coordination,
-        store: new CoordinatedPaymentStore({ coordination, lease: () => leadership.lease }),
+        store: dependencies.payments(() => leadership.lease),
         clock,
         random,
         verify: verifyEd25519,

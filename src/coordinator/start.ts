@@ -6,9 +6,11 @@ import { systemClock, systemRandom } from "../node/ambient.js";
 import { processLog } from "../node/log.js";
 import { openChain, openMembership, policyOf } from "../node/start.js";
 import { AuditDatabase } from "../storage/audit-database.js";
+import { AuditRecords } from "../storage/audit-records.js";
 import { DatabaseAuditTrail } from "../storage/database-audit-trail.js";
-import { DiskValues } from "../storage/disk-coordination.js";
-import { MemorySpace } from "../storage/memory-coordination.js";
+import { DatabasePaymentStore } from "../storage/database-payment-store.js";
+import { EtcdCoordination } from "../storage/etcd-coordination.js";
+import { JournaledSpace } from "../storage/journaled-space.js";
 import type { Coordination } from "../wallet/coordination.js";
 import type { CoordinatorConfiguration } from "./configuration.js";
 import { Coordinator } from "./coordinator.js";
@@ -32,7 +34,7 @@ export async function startCoordinator(
   const member = await openMembership(configuration, self.id, log);
   const database = await openAudit(configuration, environment);
   const audit = new DatabaseAuditTrail({}, { database, clock });
-  const { coordination, closeCoordination } = await openCoordination(configuration);
+  const { coordination, close: closeCoordination } = await openCoordination(configuration);
   const keys = await Promise.all(
     gateway.jwt.keyFiles.map(async (file) => await verificationKeys(await readFile(file, "utf8"), file)),
   );
@@ -66,7 +68,16 @@ export async function startCoordinator(
         limits: gateway.limits,
       },
     },
-    { clock, random: systemRandom, log, audit, coordination, chain: await openChain(bitcoin, environment) },
+    {
+      clock,
+      random: systemRandom,
+      log,
+      audit,
+      coordination,
+      violations: new AuditRecords({ database, clock }),
+      chain: await openChain(bitcoin, environment),
+      payments: (lease) => new DatabasePaymentStore({ database, clock, lease }),
+    },
   );
   return {
     coordinator,
@@ -100,20 +111,45 @@ async function postgresOptions(postgres: NonNullable<CoordinatorConfiguration["p
   return { url, poolSize, ...(caCertificate === undefined ? {} : { caCertificate }) };
 }
 
-/** Without etcd: a lone coordinator keeps wallets, payments and counters in its own data folder. */
+/** etcd where the configuration names it; otherwise a journal in the data folder, for one coordinator alone. */
 async function openCoordination({ etcd, coordinator }: CoordinatorConfiguration): Promise<{
   readonly coordination: Coordination;
-  closeCoordination(): Promise<void>;
+  close(): Promise<void>;
 }> {
-  if (etcd !== undefined)
-    throw new InvalidInput("etcd-unsupported", "this build coordinates in its own data folder only: remove [etcd]");
-  const values = await DiskValues.open({ folder: join(coordinator.dataFolder, "coordination") });
-  const coordination = new MemorySpace(systemClock, values).connect();
-  return {
-    coordination,
-    async closeCoordination() {
-      await coordination.close();
-      await values.close();
+  if (etcd === undefined) {
+    const journal = await JournaledSpace.open(
+      { folder: join(coordinator.dataFolder, "coordination") },
+      { clock: systemClock },
+    );
+    const coordination = journal.space.connect();
+    return {
+      coordination,
+      async close() {
+        await coordination.close();
+        await journal.close();
+      },
+    };
+  }
+  const { caCertificateFile, certificateFile, privateKeyFile } = etcd;
+  const read = async (file: string | undefined) => (file === undefined ? undefined : await readFile(file));
+  const [rootCertificate, certChain, privateKey] = await Promise.all(
+    [caCertificateFile, certificateFile, privateKeyFile].map(read),
+  );
+  const coordination = new EtcdCoordination(
+    {
+      hosts: etcd.endpoints,
+      prefix: `/${etcd.namespace}/`,
+      ...(rootCertificate === undefined
+        ? {}
+        : {
+            credentials: {
+              rootCertificate,
+              ...(certChain === undefined ? {} : { certChain }),
+              ...(privateKey === undefined ? {} : { privateKey }),
+            },
+          }),
     },
-  };
+    { clock: systemClock },
+  );
+  return { coordination, close: () => coordination.close() };
 }

@@ -56,6 +56,8 @@ export class QuicConnection {
   readonly role: "client" | "server";
   readonly remote: { readonly host: string; readonly port: number };
   readonly expectedNodeId: string | undefined;
+  /** `address:port` of the peer. */
+  readonly source: string;
   readonly openedMs: number;
   /** Monotonic time of the last datagram that quiche accepted. */
   lastReceivedMs: number;
@@ -65,7 +67,6 @@ export class QuicConnection {
   readonly #host: ConnectionHost;
   readonly #events: ConnectionEvents;
   readonly #arrival: RecvInfo;
-  readonly #source: string;
   readonly #streams = new Map<number, QuicStream>();
   readonly #pending: readonly Set<QuicStream>[] = TRAFFIC_CLASSES.map(() => new Set<QuicStream>());
   readonly #queues: readonly Waiting[][] = TRAFFIC_CLASSES.map(() => []);
@@ -107,7 +108,7 @@ export class QuicConnection {
     this.#host = host;
     this.#events = events;
     this.#arrival = { from: options.remote, to: options.local };
-    this.#source = `${options.remote.host}:${options.remote.port}`;
+    this.source = `${options.remote.host}:${options.remote.port}`;
     this.#nextStreamId = options.role === "client" ? 0 : 1;
     this.openedMs = host.clock.monotonicMs();
     this.lastReceivedMs = this.openedMs;
@@ -147,7 +148,7 @@ export class QuicConnection {
    * @param source `address:port`; migration is off, so another source is not this connection
    */
   receive(datagram: Buffer, source: string): void {
-    if (source !== this.#source || this.#lost !== undefined) return;
+    if (source !== this.source || this.#lost !== undefined) return;
     this.#receivedBytes += datagram.length;
     if (this.#phase !== "active" && this.#receivedBytes > this.#host.limits.unauthenticatedBytes) {
       this.close(CLOSE.protocol, "too much data before the hello");
@@ -161,6 +162,13 @@ export class QuicConnection {
     else this.#advance();
     this.#lookedThisTurn = true;
     this.#host.scheduleFlush(this);
+  }
+
+  /** Takes a datagram that may be the peer's stateless reset; only the peer of this connection knows the token. */
+  receiveReset(datagram: Buffer): void {
+    if (this.#lost !== undefined) return;
+    this.#absorb(datagram);
+    this.#checkClosed();
   }
 
   /**
@@ -547,7 +555,7 @@ export class QuicConnection {
   }
 
   #peerName(): string {
-    return this.#peerNodeId || this.expectedNodeId || this.#source;
+    return this.#peerNodeId || this.expectedNodeId || this.source;
   }
 
   /** quiche throws strings for what is a verdict about the peer; the connection's state tells the rest. */

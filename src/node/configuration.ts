@@ -191,7 +191,8 @@ export const protocolsSection = () =>
       frost: z
         .strictObject({
           ...pool,
-          roundTimeoutMs: ms(100, 10 * MINUTE_MS).default(10_000),
+          // A round takes milliseconds; three seconds after it began, the missing party is down and others sign.
+          roundTimeoutMs: ms(100, 10 * MINUTE_MS).default(3_000),
           sessionTimeoutMs: ms(100, 60 * MINUTE_MS).default(60_000),
         })
         .refine(poolInOrder, POOL_ORDER)

@@ -36,7 +36,8 @@ interface Claim {
  * twice without harm is asked up to three times, of another host if there is one. The library's own retries and circuit
  * breakers are off: they would repeat additions and sit out a failover.
  *
- * Servers need `--grpc-keepalive-min-time=1s`, or they close connections that check for life as often as these do.
+ * Run servers with `--grpc-keepalive-min-time=1s`: otherwise they close connections that check for life as often as
+ * these do, and every now and then one has to be opened again.
  */
 export class EtcdCoordination implements Coordination {
   readonly #client: Etcd3;

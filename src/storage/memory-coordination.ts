@@ -18,106 +18,48 @@ interface Waiter {
   readonly resume: () => void;
 }
 
-/** Values that outlive their writer, and counters: in memory here, on disk in disk-coordination.ts. */
-export interface LastingValues {
-  get(key: string): Promise<Uint8Array | undefined>;
-  /** @throws Unavailable `coordination-full` */
-  put(key: string, value: Uint8Array): Promise<void>;
-  delete(key: string): Promise<void>;
-  /** In the order of their keys. */
-  list(prefix: string): Promise<ReadonlyMap<string, Uint8Array>>;
-  /** @throws Unavailable `coordination-full` */
-  add(counter: string, amount: bigint): Promise<bigint>;
-  /** Fencing numbers above the one returned were never granted, whatever happened to an earlier process. */
-  readonly fencing: bigint;
-  /** Resolves when no later process will grant a number up to this one again. */
-  reserveFencing(upTo: bigint): Promise<void>;
-}
-
-/** Keys in order, so that a prefix is found without looking at all of them. */
-export class MemoryValues implements LastingValues {
-  readonly fencing = 0n;
-  readonly #values = new Map<string, Uint8Array>();
-  readonly #counters = new Map<string, bigint>();
-  readonly #sorted: string[] = [];
-
-  async get(key: string): Promise<Uint8Array | undefined> {
-    return this.#values.get(key);
-  }
-
-  async put(key: string, value: Uint8Array): Promise<void> {
-    if (!this.#values.has(key)) {
-      if (this.#values.size >= MAX_KEYS) throw full(MAX_KEYS);
-      this.#sorted.splice(this.#place(key), 0, key);
-    }
-    this.#values.set(key, value);
-  }
-
-  async delete(key: string): Promise<void> {
-    if (this.#values.delete(key)) this.#sorted.splice(this.#place(key), 1);
-  }
-
-  async list(prefix: string): Promise<ReadonlyMap<string, Uint8Array>> {
-    const found = new Map<string, Uint8Array>();
-    for (let at = this.#place(prefix); at < this.#sorted.length; at++) {
-      const key = this.#sorted[at] ?? "";
-      const value = this.#values.get(key);
-      if (value === undefined || !key.startsWith(prefix)) break;
-      found.set(key, value);
-    }
-    return found;
-  }
-
-  async add(counter: string, amount: bigint): Promise<bigint> {
-    if (this.#counters.size >= MAX_KEYS && !this.#counters.has(counter)) throw full(MAX_KEYS);
-    const sum = (this.#counters.get(counter) ?? 0n) + amount;
-    this.#counters.set(counter, sum);
-    return sum;
-  }
-
-  async reserveFencing(): Promise<void> {}
-
-  /** First place whose key is not below. */
-  #place(key: string): number {
-    let [low, high] = [0, this.#sorted.length];
-    while (low < high) {
-      const middle = (low + high) >> 1;
-      if ((this.#sorted[middle] ?? "") < key) low = middle + 1;
-      else high = middle;
-    }
-    return low;
-  }
-}
-
-/** A value that disappears by itself. */
-interface Passing {
+interface Entry {
   readonly value: Uint8Array;
   readonly expiresAtMs: number;
 }
 
-/** Fencing numbers that are reserved at once, so that a grant seldom waits for a disk. */
-const FENCING_BLOCK = 1_000n;
+/** Where a space keeps what must outlive the process. Each call resolves when the change is durable, in call order. */
+export interface SpaceJournal {
+  saveValue(key: string, value: Uint8Array | undefined): Promise<void>;
+  saveCounter(counter: string, sum: bigint): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** What a journal had when it was opened. */
+export interface SpaceContent {
+  readonly values: ReadonlyMap<string, Uint8Array>;
+  readonly counters: ReadonlyMap<string, bigint>;
+  /** Above every fencing number that was ever granted. */
+  readonly revision: bigint;
+}
 
 /**
- * What etcd is to several coordinators, in one process: the embedded default, and the reference that the etcd adapter
- * is tested against. Each coordinator has its own connection. Locks, leadership and values with a TTL end with the
- * process; everything else lasts as long as the values that the space is made of.
+ * What etcd is to several coordinators, in the memory of one process: the embedded default, and the reference that the
+ * etcd adapter is tested against. Each coordinator has its own connection. Without a journal everything ends with the
+ * process; with one (`JournaledSpace`) only leases and values with a TTL do.
  */
 export class MemorySpace {
   readonly clock: Clock;
-  readonly #values: LastingValues;
-  readonly #passing = new Map<string, Passing>();
+  readonly journal: SpaceJournal | undefined;
+  readonly entries = new Map<string, Entry>();
+  readonly counters = new Map<string, bigint>();
   readonly #grants = new Map<string, Grant>();
   readonly #waiters = new Map<string, Set<Waiter>>();
-  #revision: bigint;
-  #reserved: bigint;
-  #turns: Promise<unknown> = Promise.resolve();
+  #revision = 0n;
 
-  constructor(clock: Clock, values: LastingValues = new MemoryValues()) {
+  constructor(clock: Clock, restored?: { readonly journal: SpaceJournal; readonly content: SpaceContent }) {
     this.clock = clock;
-    this.#values = values;
-    this.#revision = values.fencing;
-    this.#reserved = values.fencing;
+    this.journal = restored?.journal;
+    for (const [key, value] of restored?.content.values ?? []) {
+      this.entries.set(key, { value, expiresAtMs: Number.POSITIVE_INFINITY });
+    }
+    for (const [counter, sum] of restored?.content.counters ?? []) this.counters.set(counter, sum);
+    this.#revision = restored?.content.revision ?? 0n;
   }
 
   connect(): MemoryCoordination {
@@ -134,20 +76,7 @@ export class MemorySpace {
     return grant;
   }
 
-  async grant(
-    name: string,
-    claim: { owner: MemoryCoordination; candidate: string; ttlMs: number },
-  ): Promise<Grant | undefined> {
-    if (this.holder(name) !== undefined) return undefined;
-    while (this.#revision >= this.#reserved) {
-      const upTo = this.#reserved + FENCING_BLOCK;
-      await this.#inTurn(async () => {
-        if (this.#reserved >= upTo) return;
-        await this.#values.reserveFencing(upTo);
-        this.#reserved = upTo;
-      });
-    }
-    // From here to the grant nothing waits, so that of many claims one wins.
+  grant(name: string, claim: { owner: MemoryCoordination; candidate: string; ttlMs: number }): Grant | undefined {
     if (this.holder(name) !== undefined) return undefined;
     if (this.#grants.size >= MAX_KEYS) throw new Unavailable("coordination-full", "too many locks are held");
     this.#revision += 1n;
@@ -172,12 +101,10 @@ export class MemorySpace {
 
   /** Resolves when `name` may be free, or when the signal aborts. */
   async freed(name: string, signal: AbortSignal): Promise<void> {
-    const holder = this.holder(name);
-    if (holder === undefined) return;
     const waiters = this.#waiters.get(name) ?? new Set<Waiter>();
     if (waiters.size >= MAX_CANDIDATES) throw new Unavailable("coordination-full", "too many candidates wait");
     this.#waiters.set(name, waiters);
-    const leftMs = holder.expiresAtMs - this.clock.monotonicMs();
+    const leftMs = (this.holder(name)?.expiresAtMs ?? 0) - this.clock.monotonicMs();
     await new Promise<void>((resolve) => {
       const waiter = { resume: () => finish() };
       const finish = () => {
@@ -193,63 +120,11 @@ export class MemorySpace {
     });
   }
 
-  async read(key: string): Promise<Uint8Array | undefined> {
-    return this.#alive(key) ?? (await this.#values.get(key));
-  }
-
-  /** Writes when `allowed` still says so at its turn. */
-  write(key: string, value: Uint8Array, terms: { ttlMs: number | undefined; allowed: () => boolean }) {
-    return this.#inTurn(async () => {
-      if (!terms.allowed()) return false;
-      if (terms.ttlMs === undefined) {
-        await this.#values.put(key, value);
-        this.#passing.delete(key);
-        return true;
-      }
-      if (this.#passing.size >= MAX_KEYS && !this.#passing.has(key)) this.#sweep();
-      if (this.#passing.size >= MAX_KEYS && !this.#passing.has(key)) throw full(MAX_KEYS);
-      this.#passing.set(key, { value, expiresAtMs: this.clock.monotonicMs() + terms.ttlMs });
-      await this.#values.delete(key);
-      return true;
-    });
-  }
-
-  remove(key: string): Promise<void> {
-    return this.#inTurn(async () => {
-      await this.#values.delete(key);
-      this.#passing.delete(key);
-    });
-  }
-
-  async listed(prefix: string): Promise<ReadonlyMap<string, Uint8Array>> {
-    this.#sweep();
-    const passing = [...this.#passing].filter(([key]) => key.startsWith(prefix));
-    const lasting = await this.#values.list(prefix);
-    if (passing.length === 0) return lasting;
-    const all = new Map([...lasting, ...passing.map(([key, { value }]): [string, Uint8Array] => [key, value])]);
-    return new Map([...all].sort(([one], [other]) => (one < other ? -1 : 1)));
-  }
-
-  count(counter: string, amount: bigint): Promise<bigint> {
-    return this.#inTurn(() => this.#values.add(counter, amount));
-  }
-
-  #alive(key: string): Uint8Array | undefined {
-    const entry = this.#passing.get(key);
+  read(key: string): Uint8Array | undefined {
+    const entry = this.entries.get(key);
     if (entry === undefined || entry.expiresAtMs > this.clock.monotonicMs()) return entry?.value;
-    this.#passing.delete(key);
+    this.entries.delete(key);
     return undefined;
-  }
-
-  #sweep(): void {
-    for (const key of [...this.#passing.keys()]) this.#alive(key);
-  }
-
-  /** One write after the other: a disk may finish two of them in any order. */
-  #inTurn<T>(task: () => Promise<T>): Promise<T> {
-    const turn = this.#turns.then(task);
-    this.#turns = turn.catch(() => undefined);
-    return turn;
   }
 }
 
@@ -279,12 +154,8 @@ export class MemoryCoordination implements Coordination {
     const signal = AbortSignal.any([options.signal, this.#closed.signal]);
     for (;;) {
       signal.throwIfAborted();
-      const lease = await this.#claim(name, { candidate, ttlMs: options.ttlMs });
-      if (lease !== undefined) {
-        if (!signal.aborted) return lease;
-        await lease.release();
-        signal.throwIfAborted();
-      }
+      const lease = this.#claim(name, { candidate, ttlMs: options.ttlMs });
+      if (lease !== undefined) return lease;
       await this.#space.freed(name, signal);
     }
   }
@@ -298,13 +169,18 @@ export class MemoryCoordination implements Coordination {
   async add(counter: string, amount: bigint): Promise<bigint> {
     this.#assertOpen();
     checkKey(counter);
-    return this.#space.count(counter, amount);
+    const { counters } = this.#space;
+    if (counters.size >= MAX_KEYS && !counters.has(counter)) throw full();
+    const sum = (counters.get(counter) ?? 0n) + amount;
+    counters.set(counter, sum);
+    if (amount !== 0n) await this.#space.journal?.saveCounter(counter, sum);
+    return sum;
   }
 
   async get(key: string): Promise<Uint8Array | undefined> {
     this.#assertOpen();
     checkKey(key);
-    const value = await this.#space.read(key);
+    const value = this.#space.read(key);
     return value === undefined ? undefined : Uint8Array.from(value);
   }
 
@@ -314,21 +190,33 @@ export class MemoryCoordination implements Coordination {
     checkValue(value);
     const { ttlMs, lease } = options;
     if (ttlMs !== undefined) checkTtl(ttlMs);
-    const allowed = (): boolean => lease === undefined || this.#isNewest(lease);
-    if (!allowed()) return false;
-    return await this.#space.write(key, Uint8Array.from(value), { ttlMs, allowed });
+    if (lease !== undefined && !this.#isNewest(lease)) return false;
+    const { entries, clock } = this.#space;
+    if (entries.size >= MAX_KEYS && !entries.has(key)) throw full();
+    const expiresAtMs = ttlMs === undefined ? Number.POSITIVE_INFINITY : clock.monotonicMs() + ttlMs;
+    const copy = Uint8Array.from(value);
+    entries.set(key, { value: copy, expiresAtMs });
+    // A value with a TTL takes the place of a durable one there too.
+    await this.#space.journal?.saveValue(key, ttlMs === undefined ? copy : undefined);
+    return true;
   }
 
   async delete(key: string): Promise<void> {
     this.#assertOpen();
     checkKey(key);
-    await this.#space.remove(key);
+    this.#space.entries.delete(key);
+    await this.#space.journal?.saveValue(key, undefined);
   }
 
   async list(prefix: string): Promise<ReadonlyMap<string, Uint8Array>> {
     this.#assertOpen();
-    const found = await this.#space.listed(prefix);
-    return new Map([...found].map(([key, value]) => [key, Uint8Array.from(value)]));
+    const found = new Map<string, Uint8Array>();
+    const keys = [...this.#space.entries.keys()].filter((key) => key.startsWith(prefix)).sort();
+    for (const key of keys) {
+      const value = this.#space.read(key);
+      if (value !== undefined) found.set(key, Uint8Array.from(value));
+    }
+    return found;
   }
 
   async close(): Promise<void> {
@@ -338,16 +226,12 @@ export class MemoryCoordination implements Coordination {
     this.#space.endAllOf(this);
   }
 
-  async #claim(name: string, claim: { candidate: string; ttlMs: number }): Promise<HeldLease | undefined> {
+  #claim(name: string, claim: { candidate: string; ttlMs: number }): HeldLease | undefined {
     const space = this.#space;
     const { clock } = space;
     const askedAtMs = clock.monotonicMs();
-    const grant = await space.grant(name, { ...claim, owner: this });
+    const grant = space.grant(name, { ...claim, owner: this });
     if (grant === undefined) return undefined;
-    if (this.#closed.signal.aborted) {
-      space.end(name, grant.fencing);
-      this.#assertOpen();
-    }
     const lease = new HeldLease(
       {
         fencing: grant.fencing,
@@ -380,7 +264,6 @@ export class MemoryCoordination implements Coordination {
   }
 }
 
-/** The caller writes nothing more until something was deleted. */
-export function full(limit: number): Unavailable {
-  return new Unavailable("coordination-full", "the space holds as many keys as it may", { limit });
+function full(): Unavailable {
+  return new Unavailable("coordination-full", "the space holds as many keys as it may", { limit: MAX_KEYS });
 }

@@ -310,7 +310,7 @@ export class PaymentCeremony {
     const { account, threshold, roster } = this.#wallet;
     const policyVersion = policy().version;
     const lifetimeMs = Math.min(this.#options.proposalLifetimeMs, REPLAY_WINDOW_MS - CERTIFICATE_MARGIN_MS);
-    const expiresAtMs = Math.min(clock.nowMs() + lifetimeMs, this.#request.expiresAtMs);
+    const expiresAtMs = Math.floor(Math.min(clock.nowMs() + lifetimeMs, this.#request.expiresAtMs));
     const psbt = build?.psbt ?? this.#record.state.psbt;
     const proposed = decodeProposedTransaction(psbt);
     if (proposed === undefined) throw new Bug("own PSBT does not decode");

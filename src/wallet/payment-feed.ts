@@ -1,18 +1,29 @@
+import type { Clock } from "../crypto/ambient.js";
 import type { PaymentView } from "./wallet-application.js";
 
-/** Newest state of each payment for whoever watches it. A slow reader misses states in between, never the newest. */
+/**
+ * Newest state of each payment for whoever watches it. A slow reader misses states in between, never the newest.
+ * Payments that another coordinator runs send no word of a change here, so every watched payment is also polled.
+ */
+export interface PaymentFeedOptions {
+  readonly watchersMax: number;
+  readonly pollMs: number;
+}
+
 export class PaymentFeed {
   readonly #watchers = new Map<string, Set<() => void>>();
-  readonly #limit: number;
+  readonly #options: PaymentFeedOptions;
+  readonly #clock: Clock;
   #count = 0;
 
-  constructor(options: { readonly watchersMax: number }) {
-    this.#limit = options.watchersMax;
+  constructor(options: PaymentFeedOptions, dependencies: { readonly clock: Clock }) {
+    this.#options = options;
+    this.#clock = dependencies.clock;
   }
 
   /** True when one more may watch. */
   get hasRoom(): boolean {
-    return this.#count < this.#limit;
+    return this.#count < this.#options.watchersMax;
   }
 
   changed(paymentId: string): void {
@@ -27,6 +38,7 @@ export class PaymentFeed {
     signal: AbortSignal | undefined,
   ): AsyncGenerator<PaymentView> {
     let dirty = true;
+    let shown = "";
     let wake: () => void = () => undefined;
     const notice = (): void => {
       dirty = true;
@@ -42,12 +54,18 @@ export class PaymentFeed {
         if (dirty) {
           dirty = false;
           const view = await read();
-          yield view;
+          const state = `${view.phase}/${view.updatedAtMs}/${view.timeline.length}`;
+          if (state !== shown) yield view;
+          shown = state;
           if (isLast(view)) return;
         } else {
           await new Promise<void>((resolve) => {
-            wake = resolve;
-            if (dirty || signal?.aborted === true) resolve();
+            const cancel = this.#clock.after(this.#options.pollMs, notice);
+            wake = () => {
+              cancel();
+              resolve();
+            };
+            if (dirty || signal?.aborted === true) wake();
           });
         }
       }

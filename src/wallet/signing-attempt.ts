@@ -46,6 +46,7 @@ export function attemptSigning<Out>(
   return new Promise((resolve) => {
     const timers: (() => void)[] = [];
     const finish = (result: AttemptResult<Out>): void => {
+      waiting.clear();
       for (const cancel of timers) cancel();
       parts.signal.removeEventListener("abort", giveUp);
       // After a success the other calls end by themselves: their sessions are complete, too.
@@ -54,7 +55,6 @@ export function attemptSigning<Out>(
     };
     const giveUp = (): void => {
       for (const nodeId of waiting) failures.push({ nodeId, error: silence(nodeId) });
-      waiting.clear();
       finish({ signed: false, failures });
     };
     // Who merely had not answered when the grace ended is not to blame for anything.

@@ -1,5 +1,6 @@
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { WalletRecordSchema } from "../../gen/mpcwallet/consensus/v1/record_pb.js";
+import { wholeMs } from "../consensus/unix-time.js";
 import { Bug, InvalidInput, Unavailable } from "../crypto/fault.js";
 import { Account } from "./account.js";
 import type { Coordination } from "./coordination.js";
@@ -24,7 +25,7 @@ export function encodeWallet(wallet: WalletView, publicKeyPackage: Uint8Array = 
     ...facts,
     publicKeyPackage,
     parties: [...parties],
-    createdAtMs: BigInt(createdAtMs),
+    createdAtMs: wholeMs(createdAtMs),
   });
   return toBinary(WalletRecordSchema, message);
 }

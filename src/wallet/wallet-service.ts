@@ -88,6 +88,7 @@ export interface WalletServiceDependencies
 const NAME_MAX_LENGTH = 64;
 const PARTIES_MAX = 20;
 const PAGE_MAX = 100;
+const WATCH_POLL_MS = 1_000;
 
 export class WalletService implements WalletApplication {
   readonly #options: WalletServiceOptions;
@@ -113,7 +114,7 @@ export class WalletService implements WalletApplication {
     const { gapLimit, utxoMaxAgeMs: maxAgeMs, fullScanEveryMs } = options;
     const nextIndex = (walletId: string, change: boolean) => this.#addresses.nextIndex(walletId, change);
     this.#utxos = new UtxoIndex({ gapLimit, maxAgeMs, fullScanEveryMs }, { chain, clock, nextIndex });
-    this.#feed = new PaymentFeed({ watchersMax: options.watchersMax });
+    this.#feed = new PaymentFeed({ watchersMax: options.watchersMax, pollMs: WATCH_POLL_MS }, { clock });
   }
 
   /** Goes on with every payment that a coordinator left unfinished. Call when this coordinator begins to lead. */
@@ -325,7 +326,11 @@ export class WalletService implements WalletApplication {
     const done = ceremony
       .run(this.#stop.signal)
       .then(() => undefined)
-      .catch((error: unknown) => this.#parts.onError(error, record.paymentId))
+      .catch((error: unknown) => {
+        // Another coordinator got there first, which is as good.
+        if (error instanceof Unavailable && error.code === "payment-runs-elsewhere") return;
+        this.#parts.onError(error, record.paymentId);
+      })
       .finally(() => {
         this.#running.delete(record.paymentId);
         this.#feed.changed(record.paymentId);

@@ -11,6 +11,8 @@ import type { Coordinator } from "../../src/coordinator/coordinator.js";
 import { ed25519PublicKey, signEd25519, verifyEd25519 } from "../../src/crypto/ed25519.js";
 import type { ChainServer } from "../../src/devnet/chain/server.js";
 import { systemClock, systemRandom } from "../../src/node/ambient.js";
+import { AuditDatabase } from "../../src/storage/audit-database.js";
+import { AuditRecords } from "../../src/storage/audit-records.js";
 import { EsploraChainSource } from "../../src/storage/chain/esplora.js";
 import { MemorySpace } from "../../src/storage/memory-coordination.js";
 import type { ChainSource } from "../../src/wallet/chain-source.js";
@@ -28,6 +30,7 @@ describe("a coordinator and a dishonest node", () => {
   let server: ChainServer;
   let cluster: TestCluster;
   let space: MemorySpace;
+  let database: AuditDatabase;
   let trail: SampleTrail;
   let coordinator: Coordinator;
   let application: WalletApplication;
@@ -50,16 +53,19 @@ describe("a coordinator and a dishonest node", () => {
       },
     });
     space = new MemorySpace(systemClock);
+    database = await AuditDatabase.embedded();
+    await database.migrate();
     trail = new SampleTrail();
     await start(space.connect());
   });
   after(async () => {
     await coordinator?.close();
+    await database?.close();
     await cluster?.close();
     await server?.close();
   });
   const start = async (coordination: Coordination): Promise<void> => {
-    coordinator = await startTestCoordinator(cluster, { chain, audit: trail, coordination });
+    coordinator = await startTestCoordinator(cluster, { chain, audit: trail, coordination, database });
     ({ application } = coordinator);
   };
   const newWallet = (name: string) => application.createWallet({ name, scheme: "frost", threshold: 3, parties: [] });
@@ -100,6 +106,14 @@ describe("a coordinator and a dishonest node", () => {
     assert.deepEqual([proven, kind, detail], [true, "protocol-fault", "signature-share"]);
     assert.equal(fromBinary(EvidenceSchema, Buffer.from(evidence[0] ?? "", "hex")).accused, 2);
 
+    const records = new AuditRecords({ database, clock: systemClock });
+    const [row, ...others] = await records.violations({ limit: 10 });
+    assert.ok(row !== undefined && others.length === 1);
+    assert.deepEqual([row.nodeId, row.kind], [LIAR, "protocol-fault"]);
+    assert.equal(row.sessionId, violation.payload["sessionId"]);
+    const [round] = await records.votingRounds(sent.paymentId);
+    assert.equal(round?.outcome, "approved");
+
     // Another coordinator takes over: the ban is in the shared store.
     await coordinator.close();
     await start(space.connect());
@@ -133,6 +147,7 @@ describe("a coordinator and a dishonest node", () => {
     const dependencies = {
       coordination: own.connect(),
       audit: events,
+      violations: { recordViolation: async () => undefined },
       clock: systemClock,
       verify: verifyEd25519,
       log: cluster.log,

@@ -13,8 +13,10 @@ import { type ChainServer, startChainServer } from "../../src/devnet/chain/serve
 import { verificationKeys } from "../../src/gateway/authentication.js";
 import { systemClock, systemRandom } from "../../src/node/ambient.js";
 import { AuditDatabase } from "../../src/storage/audit-database.js";
+import { AuditRecords } from "../../src/storage/audit-records.js";
 import { EsploraChainSource } from "../../src/storage/chain/esplora.js";
 import { DatabaseAuditTrail } from "../../src/storage/database-audit-trail.js";
+import { DatabasePaymentStore } from "../../src/storage/database-payment-store.js";
 import { MemorySpace } from "../../src/storage/memory-coordination.js";
 import type { PaymentView, WalletApplication, WalletView } from "../../src/wallet/wallet-application.js";
 import { TEST_AUTHORITY, TestCluster } from "../node/cluster.js";
@@ -82,7 +84,9 @@ describe("a Taproot wallet of five nodes pays over QUIC", () => {
         log: cluster.log,
         chain,
         audit,
+        violations: new AuditRecords({ database, clock: systemClock }),
         coordination: new MemorySpace(systemClock).connect(),
+        payments: (lease) => new DatabasePaymentStore({ database, clock: systemClock, lease }),
       },
     );
     ({ application } = coordinator);

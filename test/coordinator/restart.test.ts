@@ -10,9 +10,9 @@ import type { Coordinator } from "../../src/coordinator/coordinator.js";
 import { signEd25519 } from "../../src/crypto/ed25519.js";
 import type { ChainServer } from "../../src/devnet/chain/server.js";
 import { systemClock, systemRandom } from "../../src/node/ambient.js";
+import { AuditDatabase } from "../../src/storage/audit-database.js";
 import { EsploraChainSource } from "../../src/storage/chain/esplora.js";
-import { DiskValues } from "../../src/storage/disk-coordination.js";
-import { MemorySpace } from "../../src/storage/memory-coordination.js";
+import { JournaledSpace } from "../../src/storage/journaled-space.js";
 import type { PaymentView, WalletApplication, WalletView } from "../../src/wallet/wallet-application.js";
 import { TEST_AUTHORITY, TestCluster } from "../node/cluster.js";
 import { RECIPIENT, startTestChain } from "../node/hand-coordinator.js";
@@ -24,7 +24,8 @@ describe("a lone coordinator that starts again", () => {
   let cluster: TestCluster;
   let chain: EsploraChainSource;
   let coordinator: Coordinator;
-  let values: DiskValues;
+  let space: JournaledSpace;
+  let database: AuditDatabase;
   let application: WalletApplication;
   let wallet: WalletView;
 
@@ -32,7 +33,7 @@ describe("a lone coordinator that starts again", () => {
     server = await startTestChain();
     chain = new EsploraChainSource({ url: server.esploraUrl }, { clock: systemClock, random: systemRandom });
     cluster = await TestCluster.start({ nodes: 5, chain });
-    await start(join(cluster.folder, "coordination"));
+    await start(join(cluster.folder, "data"));
   });
   after(async () => {
     await stop();
@@ -41,14 +42,17 @@ describe("a lone coordinator that starts again", () => {
   });
 
   async function start(folder: string): Promise<void> {
-    values = await DiskValues.open({ folder });
-    const coordination = new MemorySpace(systemClock, values).connect();
-    coordinator = await startTestCoordinator(cluster, { chain, audit: new SampleTrail(), coordination });
+    space = await JournaledSpace.open({ folder: join(folder, "coordination") }, { clock: systemClock });
+    database = await AuditDatabase.embedded({ folder: join(folder, "audit") });
+    await database.migrate();
+    const coordination = space.space.connect();
+    coordinator = await startTestCoordinator(cluster, { chain, audit: new SampleTrail(), coordination, database });
     ({ application } = coordinator);
   }
   async function stop(): Promise<void> {
     await coordinator?.close();
-    await values?.close();
+    await database?.close();
+    await space?.close();
   }
   const request = (): Uint8Array =>
     toBinary(
@@ -89,8 +93,8 @@ describe("a lone coordinator that starts again", () => {
     const { paymentId } = await application.sendPayment(request());
     await reached(paymentId, ["voting"]);
     // What is on disk now is what a process that is killed here leaves behind.
-    const left = join(cluster.folder, "coordination-left");
-    await cp(join(cluster.folder, "coordination"), left, { recursive: true });
+    const left = join(cluster.folder, "left");
+    await cp(join(cluster.folder, "data"), left, { recursive: true });
     await stop();
     for (const nodeId of ["node-3", "node-4", "node-5"]) await cluster.startNode(nodeId);
     await start(left);

@@ -56,6 +56,8 @@ export interface Run<Pub, Secret, Out> {
   readonly protocol: Protocol<Pub, Secret, Out>;
   readonly ids: readonly number[];
   readonly pub: Pub;
+  /** What one party holds in place of `pub`: the same public values, with its own secrets behind them. */
+  readonly pubOf?: (party: PartyId) => Pub;
   readonly secret: (party: PartyId) => Secret;
   readonly seed: string | number;
   /** Protocol that one party runs in place of the honest one. */
@@ -88,7 +90,12 @@ export function simulate<Pub, Secret, Out>(run: Run<Pub, Secret, Out>): Outcome<
     group.ids.map((self) => [
       self,
       new Session<Pub, Secret, Out>(
-        { protocol: run.cheats?.get(self) ?? run.protocol, context, self, secret: run.secret(self) },
+        {
+          protocol: run.cheats?.get(self) ?? run.protocol,
+          context: { ...context, pub: run.pubOf?.(self) ?? run.pub },
+          self,
+          secret: run.secret(self),
+        },
         { random: new SeededRandom(`${run.seed}/${self}`), sign: signAs(self) },
       ),
     ]),

@@ -1,12 +1,12 @@
-// Child of disk-coordination.test.ts: counts, writes and locks until it is killed. Prints each answer after it came,
+// Child of journaled-space.test.ts: counts, writes and locks until it is killed. Prints each answer after it came,
 // which is when a coordinator could have shown it to anybody.
 import { writeSync } from "node:fs";
 import { systemClock } from "../../src/node/ambient.js";
-import { DiskValues } from "../../src/storage/disk-coordination.js";
-import { MemorySpace } from "../../src/storage/memory-coordination.js";
+import { JournaledSpace } from "../../src/storage/journaled-space.js";
 
 const [folder = ""] = process.argv.slice(2);
-const coordination = new MemorySpace(systemClock, await DiskValues.open({ folder })).connect();
+const { space } = await JournaledSpace.open({ folder }, { clock: systemClock });
+const coordination = space.connect();
 writeSync(1, "open\n");
 
 async function count(): Promise<void> {

@@ -112,12 +112,17 @@ export class SampleFirm {
     });
   }
 
-  newService(name: string, changes: Partial<WalletServiceDependencies> = {}): WalletService {
+  newService(
+    name: string,
+    changes: Partial<WalletServiceDependencies> = {},
+    limits: { readonly paymentsMax?: number; readonly watchersMax?: number } = {},
+  ): WalletService {
     const options = {
       ...DEFAULT_SERVICE,
       network: "regtest" as const,
       authorities: new Map([["treasury", AUTHORITY.publicKey]]),
       utxoMaxAgeMs: 0,
+      ...limits,
       ceremony: {
         ...DEFAULT_SERVICE.ceremony,
         voteTimeoutMs: 400,

@@ -32,6 +32,7 @@ function instanceOf(profile: SecurityProfile, random: Random, { x, y }: { readon
 describeProof({
   name: "aff-g*",
   schema: AffGStarProofSchema,
+  slow: true,
   instance: (profile, random) =>
     instanceOf(profile, random, { x: Scalar.random(random), y: randomBits(random, profile.ellPrime) }),
   ...affGStar,

@@ -42,7 +42,12 @@ describeProof({
 });
 
 /** The prover without its own range checks. */
-function proveAnything(statement: affG.Statement, witness: affG.Witness, random: Random): affG.Proof {
+function proveAnything(
+  statement: affG.Statement,
+  witness: affG.Witness,
+  random: Random,
+  commit = (x: bigint, mu: bigint) => statement.setup.commit(x, mu),
+): affG.Proof {
   const { key0, key1, C, D, Y, X, setup } = statement;
   const { x, y, rho, rho_y } = witness;
   const [alpha, beta] = [randomBits(random, 768), randomBits(random, 1792)];
@@ -56,8 +61,8 @@ function proveAnything(statement: affG.Statement, witness: affG.Witness, random:
   const A = key0.add(key0.scale(C, alpha), key0.encryptWith(beta, r));
   const B_x = g.times(scalar(alpha));
   const B_y = key1.encryptWith(beta, r_y);
-  const [E, S] = [setup.commit(alpha, gamma), setup.commit(x, m)];
-  const [F, T] = [setup.commit(beta, delta), setup.commit(y, mu)];
+  const [E, S] = [commit(alpha, gamma), commit(x, m)];
+  const [F, T] = [commit(beta, delta), commit(y, mu)];
   const e = challengeInteger(contextOf(security112), {
     proof: "aff-g",
     statement: [key0.N, key1.N, C, D, Y, X, setup.item],
@@ -86,6 +91,15 @@ describe("aff-g under attack", () => {
       const { proving, verifying, witness } = instanceOf(security112, random, { x, y });
       assert.equal(affG.verify(context, verifying, proveAnything(proving, witness, random)), valid);
       if (!valid) assert.throws(() => affG.prove(context, proving, witness, random), Bug);
+    }
+  });
+
+  it("rejects commitments of 0, which satisfy their equations for every negative e", () => {
+    const { proving, verifying, judging, witness } = instanceOf(security112, random, { x: 5n, y: 6n });
+    for (let attempt = 0; attempt < 12; attempt++) {
+      const proof = proveAnything(proving, witness, random, () => 0n);
+      assert.equal(affG.verify(context, verifying, proof), false);
+      assert.equal(affG.verify(context, judging, proof), false);
     }
   });
 

@@ -39,6 +39,7 @@ function instanceOf(profile: SecurityProfile, random: Random, y: bigint) {
 describeProof({
   name: "dec",
   schema: DecProofSchema,
+  slow: true,
   instance: (profile, random) => instanceOf(profile, random, randomBits(random, profile.ellPrime)),
   prove: dec.prove,
   verify: dec.verify,

@@ -41,16 +41,16 @@ function proveAnything(
   profile: SecurityProfile,
   statement: encElg.Statement,
   { x, rho, b }: encElg.Witness,
-  { random, maskBits }: { readonly random: Random; readonly maskBits: number },
+  { random, maskBits, zero = false }: { readonly random: Random; readonly maskBits: number; readonly zero?: boolean },
 ): encElg.Proof {
   const { key, A, setup, C, B, X } = statement;
   const [mu, gamma] = [setup.randomMask(random), setup.randomWideMask(random)];
   const [alpha, beta, r] = [randomBits(random, maskBits), Scalar.random(random), key.randomNonce(random)];
-  const S = setup.commit(x, mu);
+  const S = zero ? 0n : setup.commit(x, mu);
   const D = key.encryptWith(alpha, r);
   const Y = A.times(beta).plus(g.times(scalar(alpha)));
   const Z = g.times(beta);
-  const T = setup.commit(alpha, gamma);
+  const T = zero ? 0n : setup.commit(alpha, gamma);
   const e = challengeInteger(contextOf(profile), {
     proof: "enc-elg",
     statement: [key.N, C, A, B, X, setup.item],
@@ -76,6 +76,15 @@ describe("enc-elg under attack", () => {
     }
     const longMask = proveAnything(profile, small.proving, small.witness, { random, maskBits: 800 });
     assert.equal(encElg.verify(context, small.verifying, longMask), false);
+  });
+
+  it("rejects S = T = 0, which satisfies the commitment's equation for every negative e", () => {
+    const { proving, verifying, judging, witness } = instanceOf(profile, random, 5n);
+    for (let attempt = 0; attempt < 12; attempt++) {
+      const proof = proveAnything(profile, proving, witness, { random, maskBits: 768, zero: true });
+      assert.equal(encElg.verify(context, verifying, proof), false);
+      assert.equal(encElg.verify(context, judging, proof), false);
+    }
   });
 
   it("refuses to prove a witness out of range", () => {

@@ -54,9 +54,14 @@ describe("fac under attack", () => {
     }
   });
 
-  it("rejects an all-zero proof", () => {
-    const { key } = testParty(security112, 1);
-    const zero = { P: 0n, Q: 0n, A: 0n, B: 0n, T: 0n, z1: 0n, z2: 0n, w1: 0n, w2: 0n, v: 0n };
-    assert.equal(fac.verify(context, { key, setup }, zero), false);
+  it("rejects an all-zero proof, which satisfies every equation for any N when e is negative", () => {
+    const [p, q] = modulusWithFactorOf(256);
+    const key = new PaillierKey(p * q, security112);
+    const zero = { P: 0n, Q: 0n, A: 0n, B: 0n, T: 0n, z1: 1n, z2: 1n, w1: 0n, w2: 0n, v: 0n };
+    for (let attempt = 0; attempt < 12; attempt++) {
+      const inRound = { ...context, round: `attempt ${attempt}` };
+      assert.equal(fac.verify(inRound, { key, setup }, zero), false);
+      assert.equal(fac.verify(inRound, { key, setup: trapdoor }, zero), false);
+    }
   });
 });

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { ModProofSchema } from "../../../gen/mpcwallet/cggmp24/v1/proofs_pb.js";
-import { invert, jacobi, powBigInt, randomUnit, reduce } from "../../../src/crypto/modulus.js";
+import { invert, jacobi, Modulus, randomUnit, reduce } from "../../../src/crypto/modulus.js";
 import { PaillierKey } from "../../../src/crypto/paillier.js";
 import { challengeResidues } from "../../../src/crypto/proofs/context.js";
 import * as mod from "../../../src/crypto/proofs/mod.js";
@@ -9,8 +9,8 @@ import { security112 } from "../../../src/crypto/security-profile.js";
 import {
   fourPrimes,
   modulusOfSmallPrimes,
+  nonBlumPrimes,
   primeModulus,
-  primesModulo4,
   smallPrimes,
 } from "../../fixtures/hostile-moduli.js";
 import { seededRandom, testParty } from "../../fixtures/parties.js";
@@ -32,6 +32,8 @@ const random = seededRandom("mod/attack");
 const challenges = (key: PaillierKey, w: bigint, count = 128) =>
   challengeResidues(context, { proof: "mod", statement: [key.N], commitments: [w] }, { count, bound: key.N });
 
+const pow = (base: bigint, exponent: bigint, m: bigint): bigint => Modulus.of(m).pow(base, exponent);
+
 /** Chinese remainders of several moduli, textbook. */
 function combine(residues: readonly bigint[], primes: readonly bigint[]): bigint {
   const product = primes.reduce((left, right) => left * right, 1n);
@@ -46,12 +48,12 @@ function combine(residues: readonly bigint[], primes: readonly bigint[]): bigint
 function fourthRoot(y: bigint, p: bigint): bigint | undefined {
   const squareRoot = (value: bigint): bigint | undefined => {
     if (p % 4n === 3n) {
-      const root = powBigInt(value, (p + 1n) / 4n, p);
-      return powBigInt(root, 2n, p) === reduce(value, p) ? root : undefined;
+      const root = pow(value, (p + 1n) / 4n, p);
+      return pow(root, 2n, p) === reduce(value, p) ? root : undefined;
     }
-    const half = powBigInt(value, (p + 3n) / 8n, p); // p ≡ 5 mod 8
-    for (const root of [half, (half * powBigInt(2n, (p - 1n) / 4n, p)) % p]) {
-      if (powBigInt(root, 2n, p) === reduce(value, p)) return root;
+    const half = pow(value, (p + 3n) / 8n, p); // p ≡ 5 mod 8
+    for (const root of [half, (half * pow(2n, (p - 1n) / 4n, p)) % p]) {
+      if (pow(root, 2n, p) === reduce(value, p)) return root;
     }
     return undefined;
   };
@@ -65,18 +67,18 @@ function bestEffort(key: PaillierKey, primes: readonly bigint[], w: bigint) {
   const phi = primes.reduce((left, p) => left * (p - 1n), 1n);
   const nth = invert(key.N, phi);
   let answered = 0;
+  const right = (a: boolean, b: boolean, y: bigint) => (a ? -1n : 1n) * (b ? w : 1n) * y;
   const entries = challenges(key, w).map((y) => {
     const z =
       nth === undefined
         ? 1n
         : combine(
-            primes.map((p) => powBigInt(y, nth % (p - 1n), p)),
+            primes.map((p) => pow(y, nth % (p - 1n), p)),
             primes,
           );
     for (const a of [false, true]) {
       for (const b of [false, true]) {
-        const right = (a ? -1n : 1n) * (b ? w : 1n) * y;
-        const roots = primes.map((p) => fourthRoot(reduce(right, p), p));
+        const roots = primes.map((p) => fourthRoot(reduce(right(a, b, y), p), p));
         if (roots.includes(undefined)) continue;
         answered++;
         return {
@@ -110,12 +112,8 @@ describe("mod under attack", () => {
   });
 
   it("rejects non-Blum moduli: one prime or both ≡ 1 mod 4", () => {
-    for (const [first, second] of [
-      [1n, 3n],
-      [1n, 1n],
-    ] as const) {
-      let [p, q] = primesModulo4(first, second);
-      while (p % 8n === 1n || q % 8n === 1n) [p, q] = [next(p), next(q)];
+    for (const residue of [3n, 5n]) {
+      const [p, q] = nonBlumPrimes(residue);
       const key = new PaillierKey(p * q, security112);
       const { proof, answered } = bestEffort(key, [p, q], nonresidue(key.N));
       assert.ok(answered < 128, `${answered}`);
@@ -143,7 +141,7 @@ describe("mod under attack", () => {
     for (const w of [0n, key.N, first]) {
       const entries = challenges(key, w).map((y) => {
         const z = combine(
-          primes.map((p) => powBigInt(y, nth % (p - 1n), p)),
+          primes.map((p) => pow(y, nth % (p - 1n), p)),
           primes,
         );
         return { x: 0n, a: false, b: true, z }; // 0 = x^4 = w·y
@@ -195,13 +193,3 @@ describe("mod under attack", () => {
     }
   });
 });
-
-function next(p: bigint): bigint {
-  return p % 8n === 1n ? primeFrom(p + 4n) : p;
-}
-
-function primeFrom(from: bigint): bigint {
-  let candidate = from;
-  while (powBigInt(2n, candidate - 1n, candidate) !== 1n) candidate += 4n;
-  return candidate;
-}

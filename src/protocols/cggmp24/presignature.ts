@@ -1,0 +1,153 @@
+/** A presignature: one use, one signing set, one epoch of one key. */
+import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
+import { PresignatureSchema } from "../../../gen/mpcwallet/cggmp24/v1/presign_pb.js";
+import { equalBytes } from "../../crypto/bytes.js";
+import { Point, Scalar } from "../../crypto/curve.js";
+import { InvalidInput } from "../../crypto/fault.js";
+import { hashTuple } from "../../crypto/transcript.js";
+import { type PartyId, partyId } from "../../session/party.js";
+
+/** Longest encoding of a presignature. */
+const MAX_BYTES = 1 << 14;
+
+/** What verifies one signer's share. */
+export interface SignerCommitment {
+  /** Δ̃_j = Γ^{k̃_j}. */
+  readonly nonce: Point;
+  /** S̃_j = Γ^{χ̃_j}. */
+  readonly key: Point;
+}
+
+/** Everything public about a presignature; equal at all its signers. */
+export interface PublicPresignature {
+  /** Hash of the fields below, 32 bytes. */
+  readonly id: Uint8Array;
+  /** Digest of the key with its shares, 32 bytes. */
+  readonly keyDigest: Uint8Array;
+  /** Epoch of shares and aux info, 32 bytes. */
+  readonly epoch: Uint8Array;
+  /** Γ. */
+  readonly nonce: Point;
+  /** Ascending by party; the indices are the signing set. */
+  readonly commitments: ReadonlyMap<PartyId, SignerCommitment>;
+}
+
+/** What one signer keeps secret. */
+export interface PresignatureShares {
+  /** k̃_i = k_i/δ. */
+  readonly nonceShare: Scalar;
+  /** χ̃_i = χ_i/δ. */
+  readonly keyShare: Scalar;
+}
+
+export function presignatureId(presignature: Omit<PublicPresignature, "id">): Uint8Array {
+  const { keyDigest, epoch, nonce, commitments } = presignature;
+  return hashTuple("presignature", [
+    keyDigest,
+    epoch,
+    nonce,
+    [...commitments].map(([party, commitment]) => [party, commitment.nonce, commitment.key]),
+  ]);
+}
+
+/**
+ * One signer's presignature. Taking the shares consumes the object: a second taking is refused. That no copy of it is
+ * used either is the ledger's promise (take and erase durably, before anything leaves the process), not this object's.
+ */
+export class Presignature {
+  readonly self: PartyId;
+  readonly public: PublicPresignature;
+  #shares: PresignatureShares | undefined;
+
+  constructor(self: PartyId, publicPart: PublicPresignature, shares: PresignatureShares) {
+    this.self = self;
+    this.public = publicPart;
+    this.#shares = shares;
+  }
+
+  get id(): Uint8Array {
+    return this.public.id;
+  }
+
+  get isUsed(): boolean {
+    return this.#shares === undefined;
+  }
+
+  /** The secret shares, once. @throws InvalidInput `presignature-used` */
+  take(): PresignatureShares {
+    const shares = this.#shares;
+    this.#shares = undefined;
+    if (shares === undefined) throw new InvalidInput("presignature-used", "a presignature signs once");
+    return shares;
+  }
+
+  /** For the ledger, before first use. @throws InvalidInput `presignature-used` */
+  encode(): Uint8Array {
+    if (this.#shares === undefined) throw new InvalidInput("presignature-used", "a used presignature is not kept");
+    const { id, keyDigest, epoch, nonce, commitments } = this.public;
+    return toBinary(
+      PresignatureSchema,
+      create(PresignatureSchema, {
+        id,
+        keyDigest,
+        epoch,
+        self: this.self,
+        nonce: nonce.toProto(),
+        commitments: [...commitments].map(([party, commitment]) => ({
+          party,
+          nonce: commitment.nonce.toProto(),
+          key: commitment.key.toProto(),
+        })),
+        nonceShare: Scalar.toProto(this.#shares.nonceShare),
+        keyShare: Scalar.toProto(this.#shares.keyShare),
+      }),
+    );
+  }
+
+  /** Reads what `encode` wrote, and checks the equations that every honest presignature satisfies. */
+  static decode(bytes: Uint8Array, groupKey: Point): Presignature {
+    if (bytes.length > MAX_BYTES) throw new InvalidInput("presignature", "too long", { bytes: bytes.length });
+    const message = fromBinary(PresignatureSchema, bytes);
+    const self = partyId(message.self);
+    const fields = {
+      keyDigest: message.keyDigest,
+      epoch: message.epoch,
+      nonce: Point.fromProto(message.nonce),
+      commitments: new Map(
+        message.commitments.map((commitment) => [
+          partyId(commitment.party),
+          { nonce: Point.fromProto(commitment.nonce), key: Point.fromProto(commitment.key) },
+        ]),
+      ),
+    };
+    const publicPart = { id: presignatureId(fields), ...fields };
+    const shares = {
+      nonceShare: Scalar.fromProto(message.nonceShare),
+      keyShare: Scalar.fromProto(message.keyShare),
+    };
+    const own = fields.commitments.get(self);
+    const sound =
+      equalBytes(message.id, publicPart.id) &&
+      isConsistent(publicPart, groupKey) &&
+      own?.nonce.equals(fields.nonce.times(shares.nonceShare)) === true && // Δ̃_i = Γ^{k̃_i}
+      own.key.equals(fields.nonce.times(shares.keyShare)); //                 S̃_i = Γ^{χ̃_i}
+    if (!sound) throw new InvalidInput("presignature", "the presignature is not one of this key", { self });
+    return new Presignature(self, publicPart, shares);
+  }
+
+  /** Never shown: an inspector or a log gets the id only. */
+  toJSON(): string {
+    return `Presignature(${Buffer.from(this.id).toString("hex")})`;
+  }
+}
+
+/** Π Δ̃_j = g and Π S̃_j = X: together the shares sign under X. Public inputs only. */
+export function isConsistent({ commitments }: PublicPresignature, groupKey: Point): boolean {
+  const all = [...commitments.values()];
+  const ordered = [...commitments.keys()].every((party, i, parties) => i === 0 || (parties[i - 1] ?? 0) < party);
+  return (
+    ordered &&
+    Point.sum(all.map(({ nonce }) => nonce)).equals(Point.base) && // Γ^{Σ k̃_j} = Γ^{1/γ} = g
+    Point.sum(all.map(({ key }) => key)).equals(groupKey) //           Γ^{Σ χ̃_j} = Γ^{x/γ} = X
+  );
+}

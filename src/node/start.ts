@@ -39,8 +39,11 @@ export async function startNode(configuration: NodeConfiguration, environment: E
     : await KeyStore.create({ folder, nodeId: node.id, passphrase }, { random });
   passphrase.erase();
   if (store.formerHolder !== undefined) log.warn({ event: "unclean-stop" }, "the last process of this node was killed");
+  // A thread or a lock that is left behind would keep a process that failed to start from ending.
+  const opened: { close(): Promise<void> }[] = [store];
   try {
     const votes = await LevelVoteStore.open(join(folder, "votes"));
+    opened.unshift(votes);
     const sessions = await SessionPool.start(
       {
         workers: protocols.cggmp24.workers,
@@ -51,6 +54,7 @@ export async function startNode(configuration: NodeConfiguration, environment: E
       },
       { clock: systemClock },
     );
+    opened.unshift(sessions);
     return await MpcNode.start(
       {
         ...member,
@@ -74,7 +78,7 @@ export async function startNode(configuration: NodeConfiguration, environment: E
       },
     );
   } catch (error) {
-    await store.close();
+    for (const part of opened) await part.close();
     throw error;
   }
 }

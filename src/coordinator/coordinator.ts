@@ -1,3 +1,5 @@
+import { createHash } from "node:crypto";
+import type { Observation } from "../consensus/byzantine-detector.js";
 import type { PaymentPolicy } from "../consensus/policy.js";
 import type { Clock, Random } from "../crypto/ambient.js";
 import { verifyEd25519 } from "../crypto/ed25519.js";
@@ -18,6 +20,9 @@ import { DEFAULT_CEREMONY } from "../wallet/payment-ceremony.js";
 import type { PaymentStore } from "../wallet/payment-store.js";
 import type { NetworkName, WalletApplication } from "../wallet/wallet-application.js";
 import { DEFAULT_SERVICE, WalletService } from "../wallet/wallet-service.js";
+import { ByzantineWatch, type ViolationRecords } from "./byzantine-watch.js";
+import { judgeSigning } from "./evidence-judge.js";
+import { JudgedKeyGeneration } from "./judged-key-generation.js";
 import { PeerCalls } from "./peer-calls.js";
 
 export interface CoordinatorOptions {
@@ -47,6 +52,7 @@ export interface CoordinatorDependencies {
   readonly chain: ChainSource;
   readonly audit: AuditTrail;
   readonly coordination: Coordination;
+  readonly violations: ViolationRecords;
   /** Opens the payments' store; its writes are fenced by the lease that this coordinator leads under. */
   readonly payments: (lease: () => Lease | undefined) => PaymentStore;
 }
@@ -60,18 +66,26 @@ export class Coordinator {
   readonly #mesh: PeerMesh;
   readonly #gateway: Gateway;
   readonly #service: WalletService;
+  readonly #watch: ByzantineWatch;
   readonly #dependencies: CoordinatorDependencies;
   readonly #stop: AbortController;
 
   private constructor(
     nodeId: string,
-    parts: { mesh: PeerMesh; gateway: Gateway; service: WalletService; stop: AbortController },
+    parts: {
+      mesh: PeerMesh;
+      gateway: Gateway;
+      service: WalletService;
+      watch: ByzantineWatch;
+      stop: AbortController;
+    },
     dependencies: CoordinatorDependencies,
   ) {
     this.nodeId = nodeId;
     this.#mesh = parts.mesh;
     this.#gateway = parts.gateway;
     this.#service = parts.service;
+    this.#watch = parts.watch;
     this.#stop = parts.stop;
     this.#dependencies = dependencies;
   }
@@ -118,6 +132,16 @@ export class Coordinator {
     const stop = new AbortController();
     const leadership: { lease: Lease | undefined } = { lease: undefined };
     const keys = new Map(roster.nodes.map((node) => [node.nodeId, node.identityKey]));
+    const watch = new ByzantineWatch(keys, {
+      coordination,
+      audit,
+      violations: dependencies.violations,
+      clock,
+      verify: verifyEd25519,
+      log,
+      digest: (bytes) => new Uint8Array(createHash("sha256").update(bytes).digest()),
+    });
+    const observe = (observation: Observation): void => watch.observe(observation);
     const service = new WalletService(
       {
         ...DEFAULT_SERVICE,
@@ -130,7 +154,7 @@ export class Coordinator {
       {
         voting: calls,
         signing: calls,
-        keyGeneration: calls,
+        keyGeneration: new JudgedKeyGeneration({ nodes: calls, roster: () => keys, observe }),
         chain,
         audit,
         coordination,
@@ -139,10 +163,9 @@ export class Coordinator {
         random,
         verify: verifyEd25519,
         policy: () => options.policy,
-        banned: () => new Set(),
-        // Nobody is excluded on a report that this coordinator cannot judge itself.
-        judge: () => [],
-        observe: (observation) => log.warn({ event: "observation", type: observation.type, peer: observation.nodeId }),
+        banned: () => watch.banned,
+        judge: judgeSigning,
+        observe,
         pools: {
           status: async (walletId) => ({ walletId, available: 0, inUse: 0, failed: 0, target: 0, minimum: 0 }),
         },
@@ -162,7 +185,7 @@ export class Coordinator {
       },
     );
     const gateway = await startGateway(options.gateway, { application: service, clock, random, log });
-    const coordinator = new Coordinator(nodeId, { mesh, gateway, service, stop }, dependencies);
+    const coordinator = new Coordinator(nodeId, { mesh, gateway, service, watch, stop }, dependencies);
     void coordinator.#lead(leadership, options.electionTtlMs);
     const stopFollowing = followRevocations(options.trust, { intervalMs: options.trustReloadIntervalMs, clock, log });
     stop.signal.addEventListener("abort", stopFollowing, { once: true });
@@ -178,6 +201,7 @@ export class Coordinator {
       try {
         const lease = await coordination.campaign(ELECTION, this.nodeId, { ttlMs, signal });
         leadership.lease = lease;
+        await this.#watch.load();
         const resumed = await this.#service.resume();
         log.info({ event: "leading", fencing: lease.fencing.toString(), resumed }, "this coordinator leads");
         await ended(AbortSignal.any([lease.lost, signal]));

@@ -6,9 +6,11 @@ import {
   Scheme as SchemeMessage,
   SessionService,
 } from "../../gen/mpcwallet/peer/v1/peer_pb.js";
+import { equalBytes } from "../crypto/bytes.js";
 import { Unavailable } from "../crypto/fault.js";
 import { faultFromWire } from "../network/fault-wire.js";
 import type { PeerMesh } from "../network/peer-mesh.js";
+import { decodePublicKeyPackage, keyDigest } from "../protocols/key-share.js";
 import type { GeneratedKey, KeyGeneration, KeyGenerationOrder } from "../wallet/key-generation.js";
 import type { PeerSigning, SigningAnswer, SigningOrder } from "../wallet/peer-signing.js";
 import type { PaymentOutcome, PeerVoting } from "../wallet/peer-voting.js";
@@ -70,7 +72,13 @@ export class PeerCalls implements PeerVoting, PeerSigning, KeyGeneration {
       const client = remembered(this.#keygen, nodeId, () =>
         createClient(SessionService, this.#mesh.transport(nodeId, "dkg")),
       );
-      return await client.generateKey({ sessionId, wallet }, { signal: own });
+      const key = await client.generateKey({ sessionId, wallet }, { signal: own });
+      if (!matchesDigest(key)) {
+        throw new Unavailable("key-package", `${nodeId} answered with a key that its digest is not of`, {
+          peer: nodeId,
+        });
+      }
+      return key;
     });
   }
 
@@ -93,6 +101,20 @@ export class PeerCalls implements PeerVoting, PeerSigning, KeyGeneration {
       signal?.throwIfAborted();
       throw faultFromWire(error, nodeId);
     }
+  }
+}
+
+/** True when the package is the one that the digest names and says the same about the key. */
+function matchesDigest(key: GeneratedKey): boolean {
+  try {
+    const known = decodePublicKeyPackage(key.publicKeyPackage);
+    return (
+      equalBytes(keyDigest(known), key.keyDigest) &&
+      equalBytes(known.groupKey.toBytes(), key.groupKey) &&
+      equalBytes(known.chainCode, key.chainCode)
+    );
+  } catch {
+    return false;
   }
 }
 

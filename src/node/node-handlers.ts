@@ -1,25 +1,25 @@
-import { toBinary } from "@bufbuild/protobuf";
 import type { HandlerContext } from "@connectrpc/connect";
-import { ApprovalCertificateSchema } from "../../gen/mpcwallet/consensus/v1/consensus_pb.js";
 import {
   ConnectionState,
   type GenerateKeyRequest,
   Scheme as SchemeMessage,
   type SignPaymentRequest,
 } from "../../gen/mpcwallet/peer/v1/peer_pb.js";
+import type { Evidence } from "../../gen/mpcwallet/session/v1/session_pb.js";
 import type { PeerHandlers } from "../../gen/router.js";
 import type { Clock } from "../crypto/ambient.js";
 import { Bug, InvalidInput, PeerFault } from "../crypto/fault.js";
-import { hashTuple } from "../crypto/transcript.js";
 import { faultToWire } from "../network/fault-wire.js";
 import type { Roster } from "../network/identity/roster.js";
 import type { PeerLinkStatus } from "../network/peer-link.js";
 import { peerNodeId } from "../network/rpc-server.js";
 import type { Scheme } from "../protocols/key-share.js";
-import type { CheckedPayment } from "../wallet/payment-check.js";
+import { signingAuthorization, signingItems } from "../wallet/approved-signing.js";
 import type { PaymentGuard } from "../wallet/payment-guard.js";
+import type { BanRegister } from "./ban-register.js";
 import type { Logger } from "./log.js";
 import type { SessionExchange } from "./session-exchange.js";
+import type { SessionJob, SessionResult, SessionSeat } from "./session-job.js";
 import type { WalletShares } from "./wallet-shares.js";
 
 export interface NodeHandlerParts {
@@ -31,8 +31,7 @@ export interface NodeHandlerParts {
   readonly guard: PaymentGuard;
   readonly exchange: SessionExchange;
   readonly links: () => readonly PeerLinkStatus[];
-  /** Called with proof against peers, for bans and the trail. */
-  readonly accuse: (fault: PeerFault) => void;
+  readonly bans: BanRegister;
   readonly clock: Clock;
   readonly log: Logger;
 }
@@ -61,7 +60,6 @@ export function nodeHandlers(parts: NodeHandlerParts): PeerHandlers {
         requireRole(roster, context, role);
         return await handler(request, context);
       } catch (error) {
-        if (error instanceof PeerFault) parts.accuse(error);
         throw faultToWire(error, report);
       }
     };
@@ -124,14 +122,22 @@ async function generateKey(parts: NodeHandlerParts, { sessionId, wallet }: Gener
   if (parts.shares.has(walletId))
     throw new InvalidInput("wallet-exists", "this node has a share of the wallet", { walletId });
   const seat = parts.shares.seat({ sessionId, parties }, parts.nodeId);
-  const result = await parts.exchange.run(
-    { kind: "keygen", scheme: schemeOf(wallet.scheme), threshold, walletId },
-    seat,
-  );
+  const job = { kind: "keygen" as const, scheme: schemeOf(wallet.scheme), threshold, walletId };
+  const result = await runSession(parts, job, seat);
   if (result.kind !== "keygen") throw new Bug("a key generation has a key");
   const kept = await parts.shares.keep({ walletId, parties, nowMs: parts.clock.nowMs() }, result.keyShare);
   parts.log.info({ walletId, threshold, parties }, "key share kept");
   return kept;
+}
+
+/** Runs this node's part of a session; whom it convicts is banned, durably, before anybody hears of it. */
+async function runSession(parts: NodeHandlerParts, job: SessionJob, seat: SessionSeat): Promise<SessionResult> {
+  try {
+    return await parts.exchange.run(job, seat);
+  } catch (error) {
+    if (error instanceof PeerFault) await parts.bans.accuse(error as PeerFault<Evidence>, seat);
+    throw error;
+  }
 }
 
 function schemeOf(scheme: SchemeMessage): Scheme {
@@ -161,22 +167,10 @@ async function signPayment(parts: NodeHandlerParts, request: SignPaymentRequest)
   }
   const seat = parts.shares.seat({ sessionId, parties: wallet.parties, signers }, parts.nodeId);
   if (wallet.scheme !== "frost") throw new InvalidInput("scheme-unsupported", "this wallet's scheme cannot sign yet");
-  const authorization = hashTuple("signing/authorization", [
-    payment.proposalDigest,
-    toBinary(ApprovalCertificateSchema, certificate),
-  ]);
+  const authorization = signingAuthorization(payment.proposalDigest, certificate);
   const keyShare = wallet.keyShare.reveal();
-  const result = await parts.exchange.run(
-    { kind: "frost-sign", keyShare, items: signingItems(payment), authorization },
-    seat,
-  );
+  const job = { kind: "frost-sign" as const, keyShare, items: signingItems(payment), authorization };
+  const result = await runSession(parts, job, seat);
   if (result.kind !== "frost-sign") throw new Bug("a signing has signatures");
   return { signatures: [...result.signatures], evidence: [] };
-}
-
-function signingItems(payment: CheckedPayment) {
-  return payment.sighashes.map(({ bytes, key }) => ({
-    message: bytes,
-    bip32Tweak: BigInt(`0x${Buffer.from(key.tweak).toString("hex")}`),
-  }));
 }

@@ -4,7 +4,7 @@ import { routePeer } from "../../gen/router.js";
 import type { PaymentPolicy } from "../consensus/policy.js";
 import type { Clock, Random } from "../crypto/ambient.js";
 import { verifyEd25519 } from "../crypto/ed25519.js";
-import { Bug, InvalidInput, type PeerFault } from "../crypto/fault.js";
+import { Bug, InvalidInput } from "../crypto/fault.js";
 import type { MessageIdentity } from "../network/identity/message-identity.js";
 import type { Roster } from "../network/identity/roster.js";
 import type { TrustFiles } from "../network/identity/trust-files.js";
@@ -16,11 +16,12 @@ import type { LevelVoteStore } from "../storage/level-vote-store.js";
 import type { ChainSource } from "../wallet/chain-source.js";
 import { PaymentGuard } from "../wallet/payment-guard.js";
 import type { NetworkName } from "../wallet/wallet-application.js";
+import { BanRegister } from "./ban-register.js";
 import { type Logger, networkLog } from "./log.js";
 import { nodeHandlers } from "./node-handlers.js";
 import { followRevocations, peerVerifier } from "./peer-trust.js";
 import { SessionExchange } from "./session-exchange.js";
-import { SessionPool } from "./session-pool.js";
+import type { SessionRunner } from "./session-pool.js";
 import { WalletShares } from "./wallet-shares.js";
 
 export interface NodeOptions {
@@ -36,9 +37,6 @@ export interface NodeOptions {
   /** Payment authorities by name: Ed25519 public keys, 32 bytes. */
   readonly authorities: ReadonlyMap<string, Uint8Array>;
   readonly version: string;
-  readonly sessionWorkers: number;
-  readonly roundTimeoutMs: number;
-  readonly sessionTimeoutMs: number;
   /** Longest time between a payment request's creation and its expiry. */
   readonly maxRequestWindowMs: number;
   /** How far a client's clock may run ahead. */
@@ -52,6 +50,8 @@ export interface NodeDependencies {
   readonly log: Logger;
   readonly store: KeyStore;
   readonly votes: LevelVoteStore;
+  /** Runs protocol sessions with this node's identity; closed with the node. */
+  readonly sessions: SessionRunner;
   readonly chain: ChainSource;
 }
 
@@ -63,19 +63,17 @@ const PRUNE_INTERVAL_MS = 60_000;
 export class MpcNode {
   readonly nodeId: string;
   readonly #mesh: PeerMesh;
-  readonly #pool: SessionPool;
   readonly #dependencies: NodeDependencies;
   readonly #stopChores: () => void;
 
   private constructor(
     nodeId: string,
-    parts: { mesh: PeerMesh; pool: SessionPool; stopChores: () => void },
+    parts: { mesh: PeerMesh; stopChores: () => void },
     dependencies: NodeDependencies,
   ) {
     this.nodeId = nodeId;
     this.#stopChores = parts.stopChores;
     this.#mesh = parts.mesh;
-    this.#pool = parts.pool;
     this.#dependencies = dependencies;
   }
 
@@ -89,16 +87,6 @@ export class MpcNode {
     const { nodeId } = identity;
     const { clock, random, log, store } = dependencies;
     checkMembership(options, store);
-    const pool = await SessionPool.start(
-      {
-        workers: options.sessionWorkers,
-        identity: identity.privateKey,
-        maxSessions: 256,
-        roundTimeoutMs: options.roundTimeoutMs,
-        sessionTimeoutMs: options.sessionTimeoutMs,
-      },
-      { clock },
-    );
     let mesh: PeerMesh | undefined;
     const connected = (): PeerMesh => {
       if (mesh === undefined) throw new Bug("a session begins before the mesh");
@@ -107,14 +95,15 @@ export class MpcNode {
     const exchange = new SessionExchange(
       { patienceMs: 5_000, maxWaiting: 1_024, linkCapacity: 256, rememberedSessions: 100_000 },
       {
-        pool,
+        pool: dependencies.sessions,
         clock,
         open: (peer, requests, signal) =>
           createClient(SessionService, connected().transport(peer, "signing")).exchange(requests, { signal }),
       },
     );
     const shares = new WalletShares({ store, roster, network: options.network });
-    const banned = new Set<string>();
+    const keys = new Map(roster.nodes.map((node) => [node.nodeId, node.identityKey]));
+    const bans = await BanRegister.open(keys, { store: dependencies.votes, clock, log });
     const guard = new PaymentGuard(
       {
         nodeId,
@@ -126,7 +115,7 @@ export class MpcNode {
       {
         wallet: (walletId) => shares.guarded(walletId),
         policy: () => options.policy,
-        banned: () => banned,
+        banned: () => bans.banned,
         chain: dependencies.chain,
         votes: dependencies.votes,
         sign: (message) => identity.sign(message),
@@ -134,10 +123,6 @@ export class MpcNode {
         clock,
       },
     );
-    const accuse = (fault: PeerFault): void => {
-      for (const culprit of fault.culprits) banned.add(culprit);
-      log.error({ event: "peer-fault", code: fault.code, culprits: fault.culprits }, fault.message);
-    };
     const handlers = nodeHandlers({
       nodeId,
       version: options.version,
@@ -147,7 +132,7 @@ export class MpcNode {
       guard,
       exchange,
       links: () => mesh?.status() ?? [],
-      accuse,
+      bans,
       clock,
       log,
     });
@@ -183,14 +168,14 @@ export class MpcNode {
       stopPruning();
       stopFollowing();
     };
-    return new MpcNode(nodeId, { mesh, pool, stopChores }, dependencies);
+    return new MpcNode(nodeId, { mesh, stopChores }, dependencies);
   }
 
   /** Lets running calls finish, then closes peers, threads and stores. */
   async close(): Promise<void> {
     this.#stopChores();
     await this.#mesh.close();
-    await this.#pool.close();
+    await this.#dependencies.sessions.close();
     await this.#dependencies.votes.close();
     await this.#dependencies.store.close();
   }

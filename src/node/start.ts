@@ -22,6 +22,7 @@ import { systemClock, systemRandom } from "./ambient.js";
 import type { NodeConfiguration } from "./configuration.js";
 import { type Logger, processLog } from "./log.js";
 import { MpcNode } from "./node.js";
+import { SessionPool } from "./session-pool.js";
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
@@ -38,8 +39,22 @@ export async function startNode(configuration: NodeConfiguration, environment: E
     : await KeyStore.create({ folder, nodeId: node.id, passphrase }, { random });
   passphrase.erase();
   if (store.formerHolder !== undefined) log.warn({ event: "unclean-stop" }, "the last process of this node was killed");
+  // A thread or a lock that is left behind would keep a process that failed to start from ending.
+  const opened: { close(): Promise<void> }[] = [store];
   try {
     const votes = await LevelVoteStore.open(join(folder, "votes"));
+    opened.unshift(votes);
+    const sessions = await SessionPool.start(
+      {
+        workers: protocols.cggmp24.workers,
+        identity: member.identity.privateKey,
+        maxSessions: 256,
+        roundTimeoutMs: protocols.frost.roundTimeoutMs,
+        sessionTimeoutMs: protocols.frost.sessionTimeoutMs,
+      },
+      { clock: systemClock },
+    );
+    opened.unshift(sessions);
     return await MpcNode.start(
       {
         ...member,
@@ -48,17 +63,22 @@ export async function startNode(configuration: NodeConfiguration, environment: E
         policy: policyOf(consensus.policy),
         authorities: new Map(security.authorities.map(({ name, publicKey }) => [name, publicKey])),
         version: packageVersion(),
-        sessionWorkers: protocols.cggmp24.workers,
-        roundTimeoutMs: protocols.frost.roundTimeoutMs,
-        sessionTimeoutMs: protocols.frost.sessionTimeoutMs,
         maxRequestWindowMs: consensus.requestMaxWindowMs,
         clockSkewMs: consensus.clockSkewMs,
         trustReloadIntervalMs: security.trustReloadIntervalMs,
       },
-      { clock: systemClock, random, log, store, votes, chain: await openChain(configuration.bitcoin, environment) },
+      {
+        clock: systemClock,
+        random,
+        log,
+        store,
+        votes,
+        sessions,
+        chain: await openChain(configuration.bitcoin, environment),
+      },
     );
   } catch (error) {
-    await store.close();
+    for (const part of opened) await part.close();
     throw error;
   }
 }

@@ -2,6 +2,7 @@ import { create, toBinary } from "@bufbuild/protobuf";
 import {
   type ApprovalCertificate,
   ApprovalCertificateSchema,
+  type Ballot,
   type PaymentProposal,
   PaymentProposalSchema,
 } from "../../gen/mpcwallet/consensus/v1/consensus_pb.js";
@@ -81,6 +82,8 @@ export interface CeremonyWallet {
   readonly threshold: number;
   /** Party order; party index is the position plus one. */
   readonly roster: ReadonlyMap<string, Uint8Array>;
+  /** Public shares of all parties, serialized; for judging evidence. */
+  readonly publicKeyPackage: Uint8Array;
 }
 
 export interface CeremonyDependencies {
@@ -397,11 +400,13 @@ export class PaymentCeremony {
       }
       return this.#apply({ type: "certificate-expired" });
     }
-    const certificate = assembleCertificate(round.approvals);
+    const trusted = this.#trusted(round);
+    if (trusted.length < this.#record.approvalsNeeded) return this.#voteWithoutBanned();
+    const certificate = assembleCertificate(trusted);
     const parties = [...this.#wallet.roster.keys()];
     // Fastest first: ballots were recorded as they came.
     const approvers = round.recorded.map(({ ballot }) => ballot.voter);
-    const willing = approvers.filter((nodeId) => round.approvals.some(({ voter }) => voter === nodeId));
+    const willing = approvers.filter((nodeId) => trusted.some(({ voter }) => voter === nodeId));
     const chosen = this.#signers.choose(willing, this.#wallet.threshold);
     if (chosen === undefined) {
       const culprits = this.#signers.culprits;
@@ -423,6 +428,21 @@ export class PaymentCeremony {
     const named = result.failures.map(({ nodeId, error }) => `${nodeId}: ${failureCode(error)}`).join(", ");
     const failure = failureOf("signing-failed", `signing failed (${named})`, this.#signers.culprits);
     return this.#apply({ type: "attempt-failed", failure });
+  }
+
+  /** Nodes that saw the proof themselves refuse a certificate in which a culprit votes. */
+  #trusted(round: VoteRound): readonly Ballot[] {
+    const banned = this.#parts.banned();
+    const { culprits } = this.#signers;
+    return round.approvals.filter(({ voter }) => !banned.has(voter) && !culprits.includes(voter));
+  }
+
+  /** A round that was opened before a ban has too few votes left: ask again, without the banned. */
+  #voteWithoutBanned(): Promise<void> {
+    const banned = this.#parts.banned();
+    const { culprits } = this.#signers;
+    if (culprits.every((nodeId) => banned.has(nodeId))) return this.#apply({ type: "certificate-expired" });
+    throw new Ending("abandoned", failureOf("too-few-signers", "too few approvers can still sign", culprits));
   }
 
   #proposal(): PaymentProposal {
@@ -485,7 +505,7 @@ export class PaymentCeremony {
           this.#parts.observe({ type: "timeout", nodeId: silent, detail: `signing: ${error.code}` });
         }
       } else if (error instanceof PeerFault) {
-        const proven = this.#parts.judge({ reporter: nodeId, order, evidence: error.evidence });
+        const proven = this.#parts.judge({ reporter: nodeId, order, wallet: this.#wallet, evidence: error.evidence });
         for (const { nodeId: culprit, check, evidence } of proven) {
           this.#signers.exclude(culprit);
           this.#parts.observe({ type: "session-evidence", nodeId: culprit, check, evidence, upheld: true });

@@ -148,11 +148,11 @@ export class WalletService implements WalletApplication {
         parties,
         network: this.#options.network,
       };
-      const { groupKey, chainCode, keyDigest } = await this.#generate(order, signal);
+      const { groupKey, chainCode, keyDigest, publicKeyPackage } = await this.#generate(order, signal);
       const { walletId, name, scheme, threshold, network } = order;
       const createdAtMs = clock.nowMs();
       const view = { walletId, name, scheme, threshold, network, parties, groupKey, chainCode, createdAtMs };
-      await this.#registry.add(view);
+      await this.#registry.add(view, publicKeyPackage);
       const payload = {
         name,
         scheme,
@@ -198,8 +198,8 @@ export class WalletService implements WalletApplication {
       );
       const [first] = keys;
       if (first === undefined) throw new Bug("a wallet has parties");
-      const text = ({ groupKey, chainCode, keyDigest }: GeneratedKey) =>
-        Buffer.concat([groupKey, chainCode, keyDigest]).toString("hex");
+      const text = ({ groupKey, chainCode, keyDigest, publicKeyPackage }: GeneratedKey) =>
+        Buffer.concat([groupKey, chainCode, keyDigest, publicKeyPackage]).toString("hex");
       if (keys.some((key) => text(key) !== text(first))) {
         throw new Unavailable("key-disagreement", "the nodes name different keys; this wallet must not be used");
       }
@@ -312,10 +312,10 @@ export class WalletService implements WalletApplication {
    */
   async #start(record: PaymentRecord, verified?: VerifiedPaymentRequest): Promise<void> {
     const request = verified ?? this.#reverify(record);
-    const { view, account } = await this.#registry.get(record.walletId);
+    const { view, account, publicKeyPackage } = await this.#registry.get(record.walletId);
     const roster = this.#parts.roster();
     const keys = view.parties.map((nodeId): [string, Uint8Array] => [nodeId, roster.get(nodeId) ?? new Uint8Array(0)]);
-    const wallet = { account, threshold: view.threshold, roster: new Map(keys) };
+    const wallet = { account, threshold: view.threshold, roster: new Map(keys), publicKeyPackage };
     const ceremony = new PaymentCeremony({ record, request, wallet }, this.#options.ceremony, {
       ...this.#parts,
       reservations: this.#reservations,

@@ -204,7 +204,11 @@ export class TestCluster {
       {
         nodeId: identity.nodeId,
         listen,
-        peers: peers.map(({ nodeId, host, port }) => ({ nodeId, host, port, dial: "us" as const })),
+        // A coordinator dials nodes; among nodes the lower id does. Two sides that both dial would replace each other's
+        // connection in the middle of a call.
+        peers: peers.map(({ nodeId, host, port }) =>
+          member.startsWith("node-") ? { nodeId, host, port } : { nodeId, host, port, dial: "us" as const },
+        ),
         credentials,
       },
       {

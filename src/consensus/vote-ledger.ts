@@ -98,6 +98,23 @@ export interface VoteStore {
   prune(nowMs: number): Promise<void>;
 }
 
+/** A node that was proved to break the rules. */
+export interface Ban {
+  readonly nodeId: string;
+  readonly kind: string;
+  readonly detail: string;
+  readonly bannedAtMs: number;
+  /** What a third party can check. */
+  readonly evidence: readonly Uint8Array[];
+}
+
+/** Whom this node has banned, at most one record a node. Adapter: beside the votes, in the same store. */
+export interface BanStore {
+  bans(): Promise<readonly Ban[]>;
+  /** Resolves when the ban is durable; an earlier one of the same node stays. */
+  ban(ban: Ban): Promise<void>;
+}
+
 /** In the process's memory: for tests and simulations. A real node must remember across a crash. */
 export class MemoryVoteStore implements VoteStore {
   readonly #ballots = new Map<string, Ballot>();

@@ -1,3 +1,5 @@
+import { createHash } from "node:crypto";
+import type { Observation } from "../consensus/byzantine-detector.js";
 import type { PaymentPolicy } from "../consensus/policy.js";
 import type { Clock, Random } from "../crypto/ambient.js";
 import { verifyEd25519 } from "../crypto/ed25519.js";
@@ -20,6 +22,9 @@ import { PresignaturePool, type PresignaturePoolOptions } from "../wallet/presig
 import type { NetworkName, WalletApplication } from "../wallet/wallet-application.js";
 import { WalletRegistry } from "../wallet/wallet-registry.js";
 import { DEFAULT_SERVICE, WalletService } from "../wallet/wallet-service.js";
+import { ByzantineWatch, type ViolationRecords } from "./byzantine-watch.js";
+import { judgeSigning } from "./evidence-judge.js";
+import { JudgedKeyGeneration } from "./judged-key-generation.js";
 import { PeerCalls } from "./peer-calls.js";
 
 export interface CoordinatorOptions {
@@ -51,6 +56,7 @@ export interface CoordinatorDependencies {
   readonly chain: ChainSource;
   readonly audit: AuditTrail;
   readonly coordination: Coordination;
+  readonly violations: ViolationRecords;
   /** Opens the payments' store; its writes are fenced by the lease that this coordinator leads under. */
   readonly payments: (lease: () => Lease | undefined) => PaymentStore;
 }
@@ -66,6 +72,7 @@ export class Coordinator {
   readonly #gateway: Gateway;
   readonly #service: WalletService;
   readonly #presignatures: PresignaturePool;
+  readonly #watch: ByzantineWatch;
   readonly #dependencies: CoordinatorDependencies;
   readonly #stop: AbortController;
 
@@ -76,6 +83,7 @@ export class Coordinator {
       gateway: Gateway;
       service: WalletService;
       presignatures: PresignaturePool;
+      watch: ByzantineWatch;
       stop: AbortController;
     },
     dependencies: CoordinatorDependencies,
@@ -85,6 +93,7 @@ export class Coordinator {
     this.#gateway = parts.gateway;
     this.#service = parts.service;
     this.#presignatures = parts.presignatures;
+    this.#watch = parts.watch;
     this.#stop = parts.stop;
     this.#dependencies = dependencies;
   }
@@ -144,6 +153,16 @@ export class Coordinator {
         onError: (error, facts) => log.warn({ event: "presigning-failed", err: error, ...facts }),
       },
     );
+    const watch = new ByzantineWatch(keys, {
+      coordination,
+      audit,
+      violations: dependencies.violations,
+      clock,
+      verify: verifyEd25519,
+      log,
+      digest: (bytes) => new Uint8Array(createHash("sha256").update(bytes).digest()),
+    });
+    const observe = (observation: Observation): void => watch.observe(observation);
     const service = new WalletService(
       {
         ...DEFAULT_SERVICE,
@@ -156,7 +175,7 @@ export class Coordinator {
       {
         voting: calls,
         signing: calls,
-        keyGeneration: calls,
+        keyGeneration: new JudgedKeyGeneration({ nodes: calls, roster: () => keys, observe }),
         presigning: calls,
         presignatures,
         onWallet: () => presignatures.wake(),
@@ -168,10 +187,9 @@ export class Coordinator {
         random,
         verify: verifyEd25519,
         policy: () => options.policy,
-        banned: () => new Set(),
-        // Nobody is excluded on a report that this coordinator cannot judge itself.
-        judge: () => [],
-        observe: (observation) => log.warn({ event: "observation", type: observation.type, peer: observation.nodeId }),
+        banned: () => watch.banned,
+        judge: judgeSigning,
+        observe,
         pools: presignatures,
         probes: [
           { name: "chain", probe: async () => `height ${await chain.tipHeight()}` },
@@ -189,7 +207,7 @@ export class Coordinator {
       },
     );
     const gateway = await startGateway(options.gateway, { application: service, clock, random, log });
-    const coordinator = new Coordinator(nodeId, { mesh, gateway, service, presignatures, stop }, dependencies);
+    const coordinator = new Coordinator(nodeId, { mesh, gateway, service, presignatures, watch, stop }, dependencies);
     void coordinator.#lead(leadership, options.electionTtlMs);
     const stopFollowing = followRevocations(options.trust, { intervalMs: options.trustReloadIntervalMs, clock, log });
     stop.signal.addEventListener("abort", stopFollowing, { once: true });
@@ -205,6 +223,7 @@ export class Coordinator {
       try {
         const lease = await coordination.campaign(ELECTION, this.nodeId, { ttlMs, signal });
         leadership.lease = lease;
+        await this.#watch.load();
         const resumed = await this.#service.resume();
         this.#presignatures.wake();
         log.info({ event: "leading", fencing: lease.fencing.toString(), resumed }, "this coordinator leads");

@@ -6,9 +6,11 @@ import {
   Scheme as SchemeMessage,
   SessionService,
 } from "../../gen/mpcwallet/peer/v1/peer_pb.js";
+import { equalBytes } from "../crypto/bytes.js";
 import { Unavailable } from "../crypto/fault.js";
 import { faultFromWire } from "../network/fault-wire.js";
 import type { PeerMesh } from "../network/peer-mesh.js";
+import { decodePublicKeyPackage, keyDigest } from "../protocols/key-share.js";
 import type { GeneratedKey, KeyGeneration, KeyGenerationOrder } from "../wallet/key-generation.js";
 import type { AuxInfoOrder, PeerPresigning, PresignOrder, WaitingPresignature } from "../wallet/peer-presigning.js";
 import type { PeerSigning, SigningAnswer, SigningOrder } from "../wallet/peer-signing.js";
@@ -69,9 +71,15 @@ export class PeerCalls implements PeerVoting, PeerSigning, KeyGeneration, PeerPr
   async generate(nodeId: string, order: KeyGenerationOrder, signal: AbortSignal): Promise<GeneratedKey> {
     const { sessionId, walletId, name, threshold, parties, network } = order;
     const wallet = { walletId, name, scheme: SCHEMES[order.scheme], threshold, parties: [...parties], network };
-    return await this.#call(nodeId, signal, async (own) =>
-      this.#ceremonies(nodeId).generateKey({ sessionId, wallet }, { signal: own }),
-    );
+    return await this.#call(nodeId, signal, async (own) => {
+      const key = await this.#ceremonies(nodeId).generateKey({ sessionId, wallet }, { signal: own });
+      if (!matchesDigest(key)) {
+        throw new Unavailable("key-package", `${nodeId} answered with a key that its digest is not of`, {
+          peer: nodeId,
+        });
+      }
+      return key;
+    });
   }
 
   async prepareAuxInfo(nodeId: string, walletId: string, signal: AbortSignal): Promise<void> {
@@ -132,6 +140,20 @@ export class PeerCalls implements PeerVoting, PeerSigning, KeyGeneration, PeerPr
       signal?.throwIfAborted();
       throw faultFromWire(error, nodeId);
     }
+  }
+}
+
+/** True when the package is the one that the digest names and says the same about the key. */
+function matchesDigest(key: GeneratedKey): boolean {
+  try {
+    const known = decodePublicKeyPackage(key.publicKeyPackage);
+    return (
+      equalBytes(keyDigest(known), key.keyDigest) &&
+      equalBytes(known.groupKey.toBytes(), key.groupKey) &&
+      equalBytes(known.chainCode, key.chainCode)
+    );
+  } catch {
+    return false;
   }
 }
 

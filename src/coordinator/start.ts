@@ -6,6 +6,7 @@ import { systemClock, systemRandom } from "../node/ambient.js";
 import { processLog } from "../node/log.js";
 import { openChain, openMembership, policyOf } from "../node/start.js";
 import { AuditDatabase } from "../storage/audit-database.js";
+import { AuditRecords } from "../storage/audit-records.js";
 import { DatabaseAuditTrail } from "../storage/database-audit-trail.js";
 import { DatabasePaymentStore } from "../storage/database-payment-store.js";
 import { EtcdCoordination } from "../storage/etcd-coordination.js";
@@ -81,6 +82,7 @@ export async function startCoordinator(
       log,
       audit,
       coordination,
+      violations: new AuditRecords({ database, clock }),
       chain: await openChain(bitcoin, environment),
       payments: (lease) => new DatabasePaymentStore({ database, clock, lease }),
     },

@@ -1,6 +1,4 @@
-import { toBinary } from "@bufbuild/protobuf";
 import type { HandlerContext } from "@connectrpc/connect";
-import { ApprovalCertificateSchema } from "../../gen/mpcwallet/consensus/v1/consensus_pb.js";
 import {
   ConnectionState,
   type GenerateAuxInfoRequest,
@@ -11,17 +9,18 @@ import {
   Scheme as SchemeMessage,
   type SignPaymentRequest,
 } from "../../gen/mpcwallet/peer/v1/peer_pb.js";
+import type { Evidence } from "../../gen/mpcwallet/session/v1/session_pb.js";
 import type { PeerHandlers } from "../../gen/router.js";
 import { Bug, InvalidInput, PeerFault } from "../crypto/fault.js";
-import { hashTuple } from "../crypto/transcript.js";
 import { faultToWire } from "../network/fault-wire.js";
 import type { Roster } from "../network/identity/roster.js";
 import type { PeerLinkStatus } from "../network/peer-link.js";
 import { peerNodeId } from "../network/rpc-server.js";
 import type { Scheme } from "../protocols/key-share.js";
 import type { StoredWallet } from "../storage/key-store.js";
-import type { CheckedPayment } from "../wallet/payment-check.js";
+import { type ApprovedItem, signingAuthorization, signingItems } from "../wallet/approved-signing.js";
 import type { PaymentGuard } from "../wallet/payment-guard.js";
+import type { BanRegister } from "./ban-register.js";
 import {
   generateAuxInfo,
   listPresignatures,
@@ -31,7 +30,7 @@ import {
   requireThreshold,
   takePresignatures,
 } from "./presignature-handlers.js";
-import type { SessionSeat } from "./session-job.js";
+import type { SessionJob, SessionResult, SessionSeat } from "./session-job.js";
 
 export interface NodeHandlerParts extends PresignatureParts {
   readonly version: string;
@@ -39,8 +38,7 @@ export interface NodeHandlerParts extends PresignatureParts {
   readonly roster: Roster;
   readonly guard: PaymentGuard;
   readonly links: () => readonly PeerLinkStatus[];
-  /** Called with proof against peers, for bans and the trail. */
-  readonly accuse: (fault: PeerFault) => void;
+  readonly bans: BanRegister;
 }
 
 const STATES: Readonly<Record<PeerLinkStatus["state"], ConnectionState>> = {
@@ -67,7 +65,6 @@ export function nodeHandlers(parts: NodeHandlerParts): PeerHandlers {
         requireRole(roster, context, role);
         return await handler(request, context);
       } catch (error) {
-        if (error instanceof PeerFault) parts.accuse(error);
         throw faultToWire(error, report);
       }
     };
@@ -134,14 +131,22 @@ async function generateKey(parts: NodeHandlerParts, { sessionId, wallet }: Gener
   if (parts.shares.has(walletId))
     throw new InvalidInput("wallet-exists", "this node has a share of the wallet", { walletId });
   const seat = parts.shares.seat({ sessionId, parties }, parts.nodeId);
-  const result = await parts.exchange.run(
-    { kind: "keygen", scheme: schemeOf(wallet.scheme), threshold, walletId },
-    seat,
-  );
+  const job = { kind: "keygen" as const, scheme: schemeOf(wallet.scheme), threshold, walletId };
+  const result = await runSession(parts, job, seat);
   if (result.kind !== "keygen") throw new Bug("a key generation has a key");
   const kept = await parts.shares.keep({ walletId, parties, nowMs: parts.clock.nowMs() }, result.keyShare);
   parts.log.info({ walletId, threshold, parties }, "key share kept");
   return kept;
+}
+
+/** Runs this node's part of a session; whom it convicts is banned, durably, before anybody hears of it. */
+async function runSession(parts: NodeHandlerParts, job: SessionJob, seat: SessionSeat): Promise<SessionResult> {
+  try {
+    return await parts.exchange.run(job, seat);
+  } catch (error) {
+    if (error instanceof PeerFault) await parts.bans.accuse(error as PeerFault<Evidence>, seat);
+    throw error;
+  }
 }
 
 function schemeOf(scheme: SchemeMessage): Scheme {
@@ -169,17 +174,14 @@ async function signPayment(parts: NodeHandlerParts, request: SignPaymentRequest)
   const wallet = parts.shares.stored(payment.walletId);
   requireThreshold(wallet, signers);
   const seat = parts.shares.seat({ sessionId, parties: wallet.parties, signers }, parts.nodeId);
-  const authorization = hashTuple("signing/authorization", [
-    payment.proposalDigest,
-    toBinary(ApprovalCertificateSchema, certificate),
-  ]);
+  const authorization = signingAuthorization(payment.proposalDigest, certificate);
   const keyShare = wallet.keyShare.reveal();
   const items = signingItems(payment);
   if (wallet.scheme === "cggmp24") {
     const ids = request.presignatureIds;
     return await signWithPresignatures(parts, { wallet, seat, items, authorization, ids });
   }
-  const result = await parts.exchange.run({ kind: "frost-sign", keyShare, items, authorization }, seat);
+  const result = await runSession(parts, { kind: "frost-sign", keyShare, items, authorization }, seat);
   if (result.kind !== "frost-sign") throw new Bug("a signing has signatures");
   return { signatures: [...result.signatures], evidence: [] };
 }
@@ -189,21 +191,23 @@ async function signPayment(parts: NodeHandlerParts, request: SignPaymentRequest)
  * the session, they never come back.
  */
 async function signWithPresignatures(
-  { shares, ledger, exchange, log }: NodeHandlerParts,
+  parts: NodeHandlerParts,
   order: {
     readonly wallet: StoredWallet;
     readonly seat: SessionSeat;
-    readonly items: ReturnType<typeof signingItems>;
+    readonly items: readonly ApprovedItem[];
     readonly authorization: Uint8Array;
     readonly ids: readonly Uint8Array[];
   },
 ) {
   const { wallet, seat, items, authorization, ids } = order;
+  const { shares, ledger, log } = parts;
   const epoch = shares.epochId(wallet.walletId);
   const signers = seat.parties.map(({ nodeId }) => nodeId);
   const taken = await takePresignatures(ledger, { wallet, signers, ids, inputs: items.length });
   try {
-    const result = await exchange.run(
+    const result = await runSession(
+      parts,
       {
         kind: "cggmp24-sign",
         keyShare: Uint8Array.from(wallet.keyShare.reveal()),
@@ -229,11 +233,4 @@ async function signWithPresignatures(
   } finally {
     for (const { secret } of taken) secret.erase();
   }
-}
-
-function signingItems(payment: CheckedPayment) {
-  return payment.sighashes.map(({ bytes, key }) => ({
-    message: bytes,
-    bip32Tweak: BigInt(`0x${Buffer.from(key.tweak).toString("hex")}`),
-  }));
 }

@@ -4,7 +4,7 @@ import { routePeer } from "../../gen/router.js";
 import type { PaymentPolicy } from "../consensus/policy.js";
 import type { Clock, Random } from "../crypto/ambient.js";
 import { verifyEd25519 } from "../crypto/ed25519.js";
-import { Bug, InvalidInput, type PeerFault } from "../crypto/fault.js";
+import { Bug, InvalidInput } from "../crypto/fault.js";
 import type { SecurityProfile } from "../crypto/security-profile.js";
 import type { MessageIdentity } from "../network/identity/message-identity.js";
 import type { Roster } from "../network/identity/roster.js";
@@ -19,13 +19,14 @@ import type { OneUseLedger } from "../storage/one-use-ledger.js";
 import type { ChainSource } from "../wallet/chain-source.js";
 import { PaymentGuard } from "../wallet/payment-guard.js";
 import type { NetworkName } from "../wallet/wallet-application.js";
+import { BanRegister } from "./ban-register.js";
 import { type Logger, networkLog } from "./log.js";
 import { nodeHandlers } from "./node-handlers.js";
 import { followRevocations, peerVerifier } from "./peer-trust.js";
 import type { PrimeSource } from "./prime-pool.js";
 import { SessionExchange } from "./session-exchange.js";
-import { isUrgent, type SessionJob } from "./session-job.js";
-import { type SessionPatience, SessionPool } from "./session-pool.js";
+import type { SessionJob } from "./session-job.js";
+import type { SessionRunner } from "./session-pool.js";
 import { WalletShares } from "./wallet-shares.js";
 
 export interface NodeOptions {
@@ -41,13 +42,6 @@ export interface NodeOptions {
   /** Payment authorities by name: Ed25519 public keys, 32 bytes. */
   readonly authorities: ReadonlyMap<string, Uint8Array>;
   readonly version: string;
-  /** Threads for everything but signing, which has one of its own. */
-  readonly sessionWorkers: number;
-  /** Patience with key generation and signing, which take milliseconds. */
-  readonly roundTimeoutMs: number;
-  readonly sessionTimeoutMs: number;
-  /** Patience with presigning, which takes seconds of computation. Auxiliary info gets AUX_INFO_PATIENCE times as much. */
-  readonly presignPatience: SessionPatience;
   readonly security: SecurityProfile["name"];
   /** Presignatures older than this are put out of use. */
   readonly presignatureLifetimeMs: number;
@@ -66,11 +60,10 @@ export interface NodeDependencies {
   readonly votes: LevelVoteStore;
   readonly ledger: OneUseLedger;
   readonly primes: PrimeSource;
+  /** Runs protocol sessions with this node's identity; closed with the node. */
+  readonly sessions: SessionRunner;
   readonly chain: ChainSource;
 }
-
-/** Every party proves and verifies for seconds in one round of the aux-info protocol. */
-const AUX_INFO_PATIENCE = 6;
 
 /** Change addresses beyond the highest approved one that a scan still finds. */
 const CHANGE_GAP = 20;
@@ -80,19 +73,17 @@ const PRUNE_INTERVAL_MS = 60_000;
 export class MpcNode {
   readonly nodeId: string;
   readonly #mesh: PeerMesh;
-  readonly #pools: readonly SessionPool[];
   readonly #dependencies: NodeDependencies;
   readonly #stopChores: () => void;
 
   private constructor(
     nodeId: string,
-    parts: { mesh: PeerMesh; pools: readonly SessionPool[]; stopChores: () => void },
+    parts: { mesh: PeerMesh; stopChores: () => void },
     dependencies: NodeDependencies,
   ) {
     this.nodeId = nodeId;
     this.#stopChores = parts.stopChores;
     this.#mesh = parts.mesh;
-    this.#pools = parts.pools;
     this.#dependencies = dependencies;
   }
 
@@ -106,13 +97,6 @@ export class MpcNode {
     const { nodeId } = identity;
     const { clock, random, log, store } = dependencies;
     checkMembership(options, store);
-    const startPool = (workers: number) =>
-      SessionPool.start(
-        { workers, identity: identity.privateKey, maxSessions: 256, patience: (kind) => patienceWith(kind, options) },
-        { clock },
-      );
-    // A step of presigning holds its thread for a second; signing must not stand behind it.
-    const [urgent, patient] = await Promise.all([startPool(1), startPool(options.sessionWorkers)]);
     let mesh: PeerMesh | undefined;
     const connected = (): PeerMesh => {
       if (mesh === undefined) throw new Bug("a session begins before the mesh");
@@ -121,14 +105,15 @@ export class MpcNode {
     const exchange = new SessionExchange(
       { patienceMs: 5_000, maxWaiting: 1_024, linkCapacity: 256, rememberedSessions: 100_000 },
       {
-        pool: (job) => (isUrgent(job) ? urgent : patient),
+        pool: dependencies.sessions,
         clock,
         open: ({ peer, kind }, requests, signal) =>
           createClient(SessionService, connected().transport(peer, CLASSES[kind])).exchange(requests, { signal }),
       },
     );
     const shares = new WalletShares({ store, roster, network: options.network });
-    const banned = new Set<string>();
+    const keys = new Map(roster.nodes.map((node) => [node.nodeId, node.identityKey]));
+    const bans = await BanRegister.open(keys, { store: dependencies.votes, clock, log });
     const guard = new PaymentGuard(
       {
         nodeId,
@@ -140,7 +125,7 @@ export class MpcNode {
       {
         wallet: (walletId) => shares.guarded(walletId),
         policy: () => options.policy,
-        banned: () => banned,
+        banned: () => bans.banned,
         chain: dependencies.chain,
         votes: dependencies.votes,
         sign: (message) => identity.sign(message),
@@ -148,10 +133,6 @@ export class MpcNode {
         clock,
       },
     );
-    const accuse = (fault: PeerFault): void => {
-      for (const culprit of fault.culprits) banned.add(culprit);
-      log.error({ event: "peer-fault", code: fault.code, culprits: fault.culprits }, fault.message);
-    };
     const handlers = nodeHandlers({
       nodeId,
       version: options.version,
@@ -164,7 +145,7 @@ export class MpcNode {
       ledger: dependencies.ledger,
       primes: dependencies.primes,
       links: () => mesh?.status() ?? [],
-      accuse,
+      bans,
       clock,
       log,
     });
@@ -205,14 +186,14 @@ export class MpcNode {
       stopPruning();
       stopFollowing();
     };
-    return new MpcNode(nodeId, { mesh, pools: [urgent, patient], stopChores }, dependencies);
+    return new MpcNode(nodeId, { mesh, stopChores }, dependencies);
   }
 
   /** Lets running calls finish, then closes peers, threads and stores. */
   async close(): Promise<void> {
     this.#stopChores();
     await this.#mesh.close();
-    await Promise.all(this.#pools.map((pool) => pool.close()));
+    await this.#dependencies.sessions.close();
     await this.#dependencies.primes.close();
     await this.#dependencies.ledger.close();
     await this.#dependencies.votes.close();
@@ -227,23 +208,6 @@ const CLASSES: Readonly<Record<SessionJob["kind"], TrafficClass>> = {
   "frost-sign": "signing",
   "cggmp24-sign": "signing",
 };
-
-function patienceWith(kind: SessionJob["kind"], options: NodeOptions): SessionPatience {
-  const { roundTimeoutMs, sessionTimeoutMs, presignPatience } = options;
-  switch (kind) {
-    case "keygen":
-    case "frost-sign":
-    case "cggmp24-sign":
-      return { roundTimeoutMs, sessionTimeoutMs };
-    case "presign":
-      return presignPatience;
-    case "aux-info":
-      return {
-        roundTimeoutMs: AUX_INFO_PATIENCE * presignPatience.roundTimeoutMs,
-        sessionTimeoutMs: AUX_INFO_PATIENCE * presignPatience.sessionTimeoutMs,
-      };
-  }
-}
 
 function checkMembership({ identity, roster }: NodeOptions, store: KeyStore): void {
   const { nodeId } = identity;

@@ -11,7 +11,7 @@ import type { Clock } from "../crypto/ambient.js";
 import { Bug, InvalidInput, Unavailable } from "../crypto/fault.js";
 import { FrameQueue } from "./frame-queue.js";
 import type { SessionJob, SessionResult, SessionSeat } from "./session-job.js";
-import type { SessionHandle, SessionPool } from "./session-pool.js";
+import type { SessionHandle, SessionRunner } from "./session-pool.js";
 
 /** Opens one stream to a peer; ends or fails with the signal. */
 export type OpenExchange = (
@@ -48,7 +48,7 @@ const keyOf = (sessionId: Uint8Array): string => Buffer.from(sessionId).toString
  */
 export class SessionExchange {
   readonly #options: SessionExchangeOptions;
-  readonly #pool: (job: SessionJob) => Pick<SessionPool, "run">;
+  readonly #pool: Pick<SessionRunner, "run">;
   readonly #open: OpenExchange;
   readonly #clock: Clock;
   readonly #live = new Map<string, Live>();
@@ -59,8 +59,7 @@ export class SessionExchange {
   constructor(
     options: SessionExchangeOptions,
     dependencies: {
-      /** Where a job runs. */
-      readonly pool: (job: SessionJob) => Pick<SessionPool, "run">;
+      readonly pool: Pick<SessionRunner, "run">;
       readonly open: OpenExchange;
       readonly clock: Clock;
     },
@@ -80,7 +79,7 @@ export class SessionExchange {
     const peers = seat.parties.filter(({ id }) => id !== seat.self);
     const links = new Map(peers.map(({ id }) => [id, new FrameQueue<SessionFrame>(this.#options.linkCapacity)]));
     const stop = new AbortController();
-    const handle = this.#pool(job).run(job, seat, {
+    const handle = this.#pool.run(job, seat, {
       send: (to, bytes) => {
         const frame = create(SessionFrameSchema, { kind: { case: "envelope", value: bytes } });
         for (const [id, link] of links) if (to === 0 || to === id) link.push(frame);

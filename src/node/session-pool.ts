@@ -44,6 +44,13 @@ export interface SessionHandle {
   readonly result: Promise<SessionResult>;
 }
 
+/** Whatever runs a node's sessions. */
+export interface SessionRunner {
+  /** @throws Unavailable `session-limit` when too many sessions run */
+  run(job: SessionJob, seat: SessionSeat, wire: SessionWire): SessionHandle;
+  close(): Promise<void>;
+}
+
 interface Running {
   readonly worker: Worker;
   readonly wire: SessionWire;
@@ -57,7 +64,7 @@ interface Running {
 }
 
 /** Runs sessions in warm worker threads, each session whole in one thread, and holds the clocks that they have not. */
-export class SessionPool {
+export class SessionPool implements SessionRunner {
   readonly #options: SessionPoolOptions;
   readonly #clock: Clock;
   #workers: Worker[] = [];
@@ -76,7 +83,6 @@ export class SessionPool {
     return pool;
   }
 
-  /** @throws Unavailable `session-limit` when too many sessions run */
   run(job: SessionJob, seat: SessionSeat, wire: SessionWire): SessionHandle {
     if (this.#running.size >= this.#options.maxSessions) {
       throw new Unavailable("session-limit", "too many sessions run at once; try again", {

@@ -8,7 +8,7 @@ import { parentPort, workerData } from "node:worker_threads";
 import { signEd25519 } from "../crypto/ed25519.js";
 import { Bug } from "../crypto/fault.js";
 import { systemRandom } from "./ambient.js";
-import { type RunningSession, type SessionJob, type SessionSeat, startSession } from "./session-job.js";
+import { PROTOCOLS, type RunningSession, type SessionJob, type SessionSeat, startSession } from "./session-job.js";
 import { describeEnd, type WorkerReport } from "./session-report.js";
 
 /** What the pool tells a worker. */
@@ -20,7 +20,11 @@ export type WorkerOrder =
 const port = parentPort;
 if (port === null) throw new Bug("the session worker runs as a worker thread");
 const { identity } = workerData as { readonly identity: KeyObject };
-const dependencies = { random: systemRandom, sign: (message: Uint8Array) => signEd25519(identity, message) };
+const dependencies = {
+  random: systemRandom,
+  sign: (message: Uint8Array) => signEd25519(identity, message),
+  protocols: PROTOCOLS,
+};
 const sessions = new Map<number, RunningSession>();
 
 const report = (message: WorkerReport): void => port.postMessage(message);

@@ -25,6 +25,7 @@ import type { NodeConfiguration } from "./configuration.js";
 import { type Logger, processLog } from "./log.js";
 import { MpcNode } from "./node.js";
 import { PrimePool } from "./prime-pool.js";
+import { SessionLanes } from "./session-lanes.js";
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
@@ -41,6 +42,8 @@ export async function startNode(configuration: NodeConfiguration, environment: E
     : await KeyStore.create({ folder, nodeId: node.id, passphrase }, { random });
   passphrase.erase();
   if (store.formerHolder !== undefined) log.warn({ event: "unclean-stop" }, "the last process of this node was killed");
+  // A thread or a lock that is left behind would keep a process that failed to start from ending.
+  const opened: { close(): Promise<void> }[] = [store];
   try {
     const { cggmp24 } = protocols;
     const profile = profiles.find(({ name }) => name === cggmp24.security);
@@ -51,7 +54,23 @@ export async function startNode(configuration: NodeConfiguration, environment: E
       { clock: systemClock, random },
     );
     ledgerKey.erase();
+    opened.unshift(ledger);
     const votes = await LevelVoteStore.open(join(folder, "votes"));
+    opened.unshift(votes);
+    const { roundTimeoutMs, sessionTimeoutMs } = cggmp24;
+    const sessions = await SessionLanes.start(
+      {
+        workers: cggmp24.workers,
+        identity: member.identity.privateKey,
+        maxSessions: 256,
+        patience: protocols.frost,
+        presignPatience: { roundTimeoutMs, sessionTimeoutMs },
+      },
+      { clock: systemClock },
+    );
+    opened.unshift(sessions);
+    const primes = new PrimePool({ profile, size: cggmp24.primePool }, { store, clock: systemClock, log });
+    opened.unshift(primes);
     return await MpcNode.start(
       {
         ...member,
@@ -60,12 +79,8 @@ export async function startNode(configuration: NodeConfiguration, environment: E
         policy: policyOf(consensus.policy),
         authorities: new Map(security.authorities.map(({ name, publicKey }) => [name, publicKey])),
         version: packageVersion(),
-        sessionWorkers: cggmp24.workers,
-        presignPatience: { roundTimeoutMs: cggmp24.roundTimeoutMs, sessionTimeoutMs: cggmp24.sessionTimeoutMs },
         security: cggmp24.security,
         presignatureLifetimeMs: cggmp24.poolLifetimeMs,
-        roundTimeoutMs: protocols.frost.roundTimeoutMs,
-        sessionTimeoutMs: protocols.frost.sessionTimeoutMs,
         maxRequestWindowMs: consensus.requestMaxWindowMs,
         clockSkewMs: consensus.clockSkewMs,
         trustReloadIntervalMs: security.trustReloadIntervalMs,
@@ -76,13 +91,14 @@ export async function startNode(configuration: NodeConfiguration, environment: E
         log,
         store,
         votes,
+        sessions,
         ledger,
-        primes: new PrimePool({ profile, size: cggmp24.primePool }, { store, clock: systemClock, log }),
+        primes,
         chain: await openChain(configuration.bitcoin, environment),
       },
     );
   } catch (error) {
-    await store.close();
+    for (const part of opened) await part.close();
     throw error;
   }
 }

@@ -58,8 +58,14 @@ export class WalletShares {
   async keep(
     wallet: { readonly walletId: string; readonly parties: readonly string[]; readonly nowMs: number },
     keyShare: Uint8Array,
-  ): Promise<{ readonly groupKey: Uint8Array; readonly chainCode: Uint8Array; readonly keyDigest: Uint8Array }> {
+  ): Promise<{
+    readonly groupKey: Uint8Array;
+    readonly chainCode: Uint8Array;
+    readonly keyDigest: Uint8Array;
+    readonly publicKeyPackage: Uint8Array;
+  }> {
     const share = decodeKeyShare(keyShare);
+    const publicKeyPackage = encodePublicKeyPackage(share);
     await this.#store.putWallet({
       walletId: wallet.walletId,
       scheme: share.scheme,
@@ -67,7 +73,7 @@ export class WalletShares {
       parties: wallet.parties,
       epoch: 0,
       keyShare: SecretBytes.adopt(encodeKeyShare(share)),
-      publicKeyPackage: encodePublicKeyPackage(share),
+      publicKeyPackage,
       chainCode: share.chainCode,
       auxInfo: SecretBytes.adopt(new Uint8Array()),
       nextExternalIndex: 0,
@@ -75,7 +81,12 @@ export class WalletShares {
       createdAtMs: wallet.nowMs,
     });
     keyShare.fill(0);
-    return { groupKey: share.groupKey.toBytes(), chainCode: share.chainCode, keyDigest: keyDigest(share) };
+    return {
+      groupKey: share.groupKey.toBytes(),
+      chainCode: share.chainCode,
+      keyDigest: keyDigest(share),
+      publicKeyPackage,
+    };
   }
 
   /** Keeps what an aux-info session made, durably. Presignatures of the wallet can be made from then on. */

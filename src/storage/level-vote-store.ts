@@ -1,15 +1,23 @@
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { ClassicLevel } from "classic-level";
 import { type Ballot, BallotSchema } from "../../gen/mpcwallet/consensus/v1/consensus_pb.js";
+import { BanRecordSchema } from "../../gen/mpcwallet/consensus/v1/record_pb.js";
 import { ApprovedRequestSchema } from "../../gen/mpcwallet/storage/v1/votes_pb.js";
-import { type ApprovedRequest, isForgettable, type VoteRecord, type VoteStore } from "../consensus/vote-ledger.js";
+import {
+  type ApprovedRequest,
+  type Ban,
+  type BanStore,
+  isForgettable,
+  type VoteRecord,
+  type VoteStore,
+} from "../consensus/vote-ledger.js";
 import { Unavailable } from "../crypto/fault.js";
 
 /**
  * A node's own votes in an embedded LevelDB. A record is one synced batch, so a ballot that left the node is found again
  * after a crash, together with the approval that limits what the node may approve next. Nothing in it is secret.
  */
-export class LevelVoteStore implements VoteStore {
+export class LevelVoteStore implements VoteStore, BanStore {
   readonly #database: ClassicLevel<string, Uint8Array>;
   /** What daily limits count, by wallet and request; a copy of what is on disk. */
   readonly #spending = new Map<string, Map<string, Spending>>();
@@ -70,6 +78,27 @@ export class LevelVoteStore implements VoteStore {
       throw new Unavailable("vote-not-recorded", "the vote could not be made durable and does not leave", {}, cause);
     }
     if (approved !== undefined) this.#count(approved);
+  }
+
+  async bans(): Promise<readonly Ban[]> {
+    const found: Ban[] = [];
+    for await (const bytes of this.#database.values(range("ban/"))) {
+      const { nodeId, kind, detail, bannedAtMs, evidence } = fromBinary(BanRecordSchema, bytes);
+      found.push({ nodeId, kind, detail, bannedAtMs: Number(bannedAtMs), evidence });
+    }
+    return found;
+  }
+
+  async ban({ nodeId, kind, detail, bannedAtMs, evidence }: Ban): Promise<void> {
+    const key = `ban/${nodeId}`;
+    if ((await this.#get(key)) !== undefined) return;
+    const record = { nodeId, kind, detail, bannedAtMs: BigInt(bannedAtMs), evidence: [...evidence] };
+    const bytes = toBinary(BanRecordSchema, create(BanRecordSchema, record));
+    try {
+      await this.#database.put(key, bytes, { sync: true });
+    } catch (cause) {
+      throw new Unavailable("ban-not-recorded", "the ban could not be made durable", { nodeId }, cause);
+    }
   }
 
   async prune(nowMs: number): Promise<void> {

@@ -2,6 +2,7 @@ import type { Clock } from "../crypto/ambient.js";
 import { InvalidInput, Unavailable } from "../crypto/fault.js";
 import type { Coordination, Lease } from "../wallet/coordination.js";
 import { checkKey, checkTtl, checkValue, HeldLease } from "./held-lease.js";
+import { OrderedMap } from "./ordered-map.js";
 
 const MAX_KEYS = 100_000;
 const MAX_CANDIDATES = 1_000;
@@ -46,7 +47,7 @@ export interface SpaceContent {
 export class MemorySpace {
   readonly clock: Clock;
   readonly journal: SpaceJournal | undefined;
-  readonly entries = new Map<string, Entry>();
+  readonly entries = new OrderedMap<Entry>();
   readonly counters = new Map<string, bigint>();
   readonly #grants = new Map<string, Grant>();
   readonly #waiters = new Map<string, Set<Waiter>>();
@@ -211,8 +212,7 @@ export class MemoryCoordination implements Coordination {
   async list(prefix: string): Promise<ReadonlyMap<string, Uint8Array>> {
     this.#assertOpen();
     const found = new Map<string, Uint8Array>();
-    const keys = [...this.#space.entries.keys()].filter((key) => key.startsWith(prefix)).sort();
-    for (const key of keys) {
+    for (const key of this.#space.entries.withPrefix(prefix)) {
       const value = this.#space.read(key);
       if (value !== undefined) found.set(key, Uint8Array.from(value));
     }

@@ -2,6 +2,7 @@ import { create, toBinary } from "@bufbuild/protobuf";
 import {
   type ApprovalCertificate,
   ApprovalCertificateSchema,
+  type Ballot,
   type PaymentProposal,
   PaymentProposalSchema,
 } from "../../gen/mpcwallet/consensus/v1/consensus_pb.js";
@@ -82,6 +83,8 @@ export interface CeremonyWallet {
   readonly threshold: number;
   /** Party order; party index is the position plus one. */
   readonly roster: ReadonlyMap<string, Uint8Array>;
+  /** Public shares of all parties, serialized; for judging evidence. */
+  readonly publicKeyPackage: Uint8Array;
 }
 
 export interface CeremonyDependencies {
@@ -399,7 +402,7 @@ export class PaymentCeremony {
       }
       return this.#apply({ type: "certificate-expired" });
     }
-    const certificate = assembleCertificate(round.approvals);
+    if (this.#trusted(round).length < this.#record.approvalsNeeded) return this.#voteWithoutBanned();
     if (this.#signers.choose(this.#willing(round), this.#wallet.threshold) === undefined) {
       const culprits = this.#signers.culprits;
       throw new Ending("abandoned", failureOf("too-few-signers", "too few approvers can still sign", culprits));
@@ -411,6 +414,8 @@ export class PaymentCeremony {
       const failure = failureOf("presignatures-missing", `no presignatures (${supply})`, this.#signers.culprits);
       return this.#apply({ type: "attempt-failed", failure });
     }
+    // After the choice: a node that voted meanwhile may be among the signers, and signs only under its own vote.
+    const certificate = assembleCertificate(this.#trusted(round));
     const parties = [...this.#wallet.roster.keys()];
     const signers = supply.signers.map((index) => parties[index - 1] ?? "");
     const order: SigningOrder = {
@@ -434,7 +439,8 @@ export class PaymentCeremony {
   /** Approvers that may sign, fastest first: ballots were recorded as they came. */
   #willing(round: VoteRound): readonly string[] {
     const approvers = round.recorded.map(({ ballot }) => ballot.voter);
-    return this.#signers.inOrder(approvers.filter((nodeId) => round.approvals.some(({ voter }) => voter === nodeId)));
+    const trusted = this.#trusted(round);
+    return this.#signers.inOrder(approvers.filter((nodeId) => trusted.some(({ voter }) => voter === nodeId)));
   }
 
   /** Who signs, and with which presignatures; a Taproot wallet needs none. */
@@ -468,6 +474,21 @@ export class PaymentCeremony {
     const named = error instanceof PeerSilent ? error.silent : error instanceof PeerFault ? error.culprits : [];
     for (const nodeId of named) this.#signers.setBack(nodeId);
     return failureCode(error);
+  }
+
+  /** Nodes that saw the proof themselves refuse a certificate in which a culprit votes. */
+  #trusted(round: VoteRound): readonly Ballot[] {
+    const banned = this.#parts.banned();
+    const { culprits } = this.#signers;
+    return round.approvals.filter(({ voter }) => !banned.has(voter) && !culprits.includes(voter));
+  }
+
+  /** A round that was opened before a ban has too few votes left: ask again, without the banned. */
+  #voteWithoutBanned(): Promise<void> {
+    const banned = this.#parts.banned();
+    const { culprits } = this.#signers;
+    if (culprits.every((nodeId) => banned.has(nodeId))) return this.#apply({ type: "certificate-expired" });
+    throw new Ending("abandoned", failureOf("too-few-signers", "too few approvers can still sign", culprits));
   }
 
   #proposal(): PaymentProposal {
@@ -530,7 +551,7 @@ export class PaymentCeremony {
           this.#parts.observe({ type: "timeout", nodeId: silent, detail: `signing: ${error.code}` });
         }
       } else if (error instanceof PeerFault) {
-        const proven = this.#parts.judge({ reporter: nodeId, order, evidence: error.evidence });
+        const proven = this.#parts.judge({ reporter: nodeId, order, wallet: this.#wallet, evidence: error.evidence });
         for (const { nodeId: culprit, check, evidence } of proven) {
           this.#signers.exclude(culprit);
           this.#parts.observe({ type: "session-evidence", nodeId: culprit, check, evidence, upheld: true });

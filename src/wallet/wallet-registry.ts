@@ -11,14 +11,27 @@ import type { WalletView } from "./wallet-application.js";
 
 const WALLETS = "/wallets/";
 
-export function encodeWallet(wallet: WalletView): Uint8Array {
+/** A wallet as it is kept: what clients see, and what judging needs. */
+export interface RegisteredWallet {
+  readonly view: WalletView;
+  readonly account: Account;
+  /** Public shares of all parties, serialized; empty in records of older versions. */
+  readonly publicKeyPackage: Uint8Array;
+}
+
+export function encodeWallet(wallet: WalletView, publicKeyPackage: Uint8Array = new Uint8Array(0)): Uint8Array {
   const { createdAtMs, parties, ...facts } = wallet;
-  const message = create(WalletRecordSchema, { ...facts, parties: [...parties], createdAtMs: wholeMs(createdAtMs) });
+  const message = create(WalletRecordSchema, {
+    ...facts,
+    publicKeyPackage,
+    parties: [...parties],
+    createdAtMs: wholeMs(createdAtMs),
+  });
   return toBinary(WalletRecordSchema, message);
 }
 
 export function decodeWallet(bytes: Uint8Array): WalletView {
-  const { $typeName: _, $unknown: __, ...record } = fromBinary(WalletRecordSchema, bytes);
+  const { $typeName: _, $unknown: __, publicKeyPackage: ___, ...record } = fromBinary(WalletRecordSchema, bytes);
   const { scheme, network } = record;
   if ((scheme !== "frost" && scheme !== "cggmp24") || !isNetworkName(network)) {
     throw new Bug("a stored wallet does not decode", { walletId: record.walletId });
@@ -28,20 +41,21 @@ export function decodeWallet(bytes: Uint8Array): WalletView {
 
 export class WalletRegistry {
   readonly #coordination: Coordination;
-  readonly #known = new Map<string, { readonly view: WalletView; readonly account: Account }>();
+  readonly #known = new Map<string, RegisteredWallet>();
 
   constructor(dependencies: { readonly coordination: Coordination }) {
     this.#coordination = dependencies.coordination;
   }
 
   /** Rejects with `InvalidInput` "wallet-unknown". */
-  async get(walletId: string): Promise<{ readonly view: WalletView; readonly account: Account }> {
+  async get(walletId: string): Promise<RegisteredWallet> {
     const known = this.#known.get(walletId);
     if (known !== undefined) return known;
     const bytes = await this.#coordination.get(WALLETS + walletId);
     if (bytes === undefined) throw new InvalidInput("wallet-unknown", "no such wallet", { walletId });
     const view = decodeWallet(bytes);
-    const entry = { view, account: new Account(view) };
+    const { publicKeyPackage } = fromBinary(WalletRecordSchema, bytes);
+    const entry = { view, account: new Account(view), publicKeyPackage };
     this.#known.set(walletId, entry);
     return entry;
   }
@@ -58,8 +72,8 @@ export class WalletRegistry {
     if (taken) throw new InvalidInput("wallet-exists", "a wallet of this name exists", { name });
   }
 
-  async add(view: WalletView): Promise<void> {
-    const written = await this.#coordination.put(WALLETS + view.walletId, encodeWallet(view));
+  async add(view: WalletView, publicKeyPackage: Uint8Array): Promise<void> {
+    const written = await this.#coordination.put(WALLETS + view.walletId, encodeWallet(view, publicKeyPackage));
     if (!written) throw new Unavailable("not-leading", "another coordinator leads now");
   }
 }

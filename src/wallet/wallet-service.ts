@@ -155,12 +155,12 @@ export class WalletService implements WalletApplication {
         parties,
         network: this.#options.network,
       };
-      const { groupKey, chainCode, keyDigest } = await this.#generate(order, signal);
+      const { groupKey, chainCode, keyDigest, publicKeyPackage } = await this.#generate(order, signal);
       const { walletId, name, scheme, threshold, network } = order;
       const epochId = scheme === "cggmp24" ? await this.#makeAuxInfo(order, signal) : undefined;
       const createdAtMs = clock.nowMs();
       const view = { walletId, name, scheme, threshold, network, parties, groupKey, chainCode, createdAtMs };
-      await this.#registry.add(view);
+      await this.#registry.add(view, publicKeyPackage);
       const payload = {
         name,
         scheme,
@@ -202,7 +202,9 @@ export class WalletService implements WalletApplication {
     const keys = await this.#together(options, order.parties, (nodeId, own) =>
       this.#parts.keyGeneration.generate(nodeId, order, own),
     );
-    return agreed(keys, ({ groupKey, chainCode, keyDigest }) => Buffer.concat([groupKey, chainCode, keyDigest]));
+    return agreed(keys, ({ groupKey, chainCode, keyDigest, publicKeyPackage }) =>
+      Buffer.concat([groupKey, chainCode, keyDigest, publicKeyPackage]),
+    );
   }
 
   /** Primes at every party first, since a session does not wait for minutes; then the session among all of them. */
@@ -338,10 +340,10 @@ export class WalletService implements WalletApplication {
    */
   async #start(record: PaymentRecord, verified?: VerifiedPaymentRequest): Promise<void> {
     const request = verified ?? this.#reverify(record);
-    const { view, account } = await this.#registry.get(record.walletId);
+    const { view, account, publicKeyPackage } = await this.#registry.get(record.walletId);
     const roster = this.#parts.roster();
     const keys = view.parties.map((nodeId): [string, Uint8Array] => [nodeId, roster.get(nodeId) ?? new Uint8Array(0)]);
-    const wallet = { account, threshold: view.threshold, roster: new Map(keys) };
+    const wallet = { account, threshold: view.threshold, roster: new Map(keys), publicKeyPackage };
     const ceremony = new PaymentCeremony({ record, request, wallet }, this.#options.ceremony, {
       ...this.#parts,
       reservations: this.#reservations,

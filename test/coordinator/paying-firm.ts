@@ -1,22 +1,20 @@
 // A chain, five nodes and a coordinator in one process, over real QUIC: what tests of whole payments start from.
 import assert from "node:assert/strict";
-import { generateKeyPairSync, randomUUID } from "node:crypto";
+import { randomUUID } from "node:crypto";
 import { toBinary } from "@bufbuild/protobuf";
 import { SignedPaymentRequestSchema } from "../../gen/mpcwallet/consensus/v1/consensus_pb.js";
 import { signPaymentRequest } from "../../src/consensus/payment-request.js";
-import { DEFAULT_POLICY } from "../../src/consensus/policy.js";
-import { Coordinator, type CoordinatorOptions } from "../../src/coordinator/coordinator.js";
-import { ed25519PublicKey, signEd25519 } from "../../src/crypto/ed25519.js";
+import type { Coordinator, CoordinatorOptions } from "../../src/coordinator/coordinator.js";
+import { signEd25519 } from "../../src/crypto/ed25519.js";
 import { type ChainServer, startChainServer } from "../../src/devnet/chain/server.js";
-import { verificationKeys } from "../../src/gateway/authentication.js";
 import { systemClock, systemRandom } from "../../src/node/ambient.js";
 import { AuditDatabase } from "../../src/storage/audit-database.js";
 import { EsploraChainSource } from "../../src/storage/chain/esplora.js";
 import { DatabaseAuditTrail } from "../../src/storage/database-audit-trail.js";
-import { DatabasePaymentStore } from "../../src/storage/database-payment-store.js";
 import { MemorySpace } from "../../src/storage/memory-coordination.js";
 import type { PaymentView, WalletApplication } from "../../src/wallet/wallet-application.js";
 import { TEST_AUTHORITY, TestCluster } from "../node/cluster.js";
+import { startTestCoordinator } from "./test-coordinator.js";
 
 const HOUR_MS = 3_600_000;
 
@@ -63,43 +61,8 @@ export class PayingFirm {
     const database = await AuditDatabase.embedded();
     await database.migrate();
     const audit = new DatabaseAuditTrail({}, { database, clock: systemClock });
-    const tokenKey = generateKeyPairSync("ed25519").publicKey.export({ format: "pem", type: "spki" }) as string;
-    const { certificateChainPem: certificatePem, privateKeyPem } = cluster.coordinator.credentials;
-    const coordinator = await Coordinator.start(
-      {
-        ...cluster.coordinator,
-        network: "regtest",
-        policy: DEFAULT_POLICY,
-        authorities: new Map([[TEST_AUTHORITY.name, ed25519PublicKey(TEST_AUTHORITY.seed)]]),
-        trustReloadIntervalMs: 60_000,
-        electionTtlMs: 3_000,
-        confirmationPollMs: 50,
-        maxRequestWindowMs: HOUR_MS,
-        clockSkewMs: 5_000,
-        pool: options.pool,
-        gateway: {
-          host: "127.0.0.1",
-          port: 0,
-          tls: { certificatePem, privateKeyPem },
-          authentication: {
-            keys: await verificationKeys(tokenKey, "token key"),
-            audience: "mpc-wallet",
-            clockToleranceMs: 5_000,
-            lifetimeMaxMs: HOUR_MS,
-          },
-        },
-      },
-      {
-        clock: systemClock,
-        random: systemRandom,
-        log: cluster.log,
-        chain,
-        audit,
-        coordination: new MemorySpace(systemClock).connect(),
-        payments: (lease) => new DatabasePaymentStore({ database, clock: systemClock, lease }),
-      },
-    );
-    await coordinator.ready([...cluster.nodes.keys()], 10_000);
+    const coordination = new MemorySpace(systemClock).connect();
+    const coordinator = await startTestCoordinator(cluster, { chain, audit, coordination, database }, options.pool);
     return new PayingFirm({ cluster, server, coordinator, database, audit });
   }
 

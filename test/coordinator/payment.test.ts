@@ -16,6 +16,7 @@ import { type ChainServer, startChainServer } from "../../src/devnet/chain/serve
 import { verificationKeys } from "../../src/gateway/authentication.js";
 import { systemClock, systemRandom } from "../../src/node/ambient.js";
 import { AuditDatabase } from "../../src/storage/audit-database.js";
+import { AuditRecords } from "../../src/storage/audit-records.js";
 import { EsploraChainSource } from "../../src/storage/chain/esplora.js";
 import { DatabaseAuditTrail } from "../../src/storage/database-audit-trail.js";
 import { DatabasePaymentStore } from "../../src/storage/database-payment-store.js";
@@ -87,6 +88,7 @@ describe("a Taproot wallet of five nodes pays over QUIC", () => {
         log: cluster.log,
         chain,
         audit,
+        violations: new AuditRecords({ database, clock: systemClock }),
         coordination: new MemorySpace(systemClock).connect(),
         payments: (lease) => new DatabasePaymentStore({ database, clock: systemClock, lease }),
       },

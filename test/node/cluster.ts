@@ -19,6 +19,8 @@ import { type Logger, networkLog, processLog } from "../../src/node/log.js";
 import { MpcNode } from "../../src/node/node.js";
 import { peerVerifier } from "../../src/node/peer-trust.js";
 import type { PrimeSource } from "../../src/node/prime-pool.js";
+import { SessionLanes } from "../../src/node/session-lanes.js";
+import type { SessionRunner } from "../../src/node/session-pool.js";
 import { KeyStore } from "../../src/storage/key-store.js";
 import { LevelVoteStore } from "../../src/storage/level-vote-store.js";
 import { OneUseLedger } from "../../src/storage/one-use-ledger.js";
@@ -68,8 +70,9 @@ export class TestCluster {
   /** What a coordinator of this cluster starts with. */
   readonly coordinator: ClusterMember;
   readonly log: Logger;
-  #mesh: PeerMesh | undefined;
+  readonly #meshes: PeerMesh[] = [];
   readonly #startNode: (nodeId: string) => Promise<MpcNode>;
+  readonly #member: (nodeId: string) => Promise<ClusterMember>;
 
   private constructor(parts: {
     folder: string;
@@ -77,17 +80,23 @@ export class TestCluster {
     coordinator: ClusterMember;
     log: Logger;
     startNode: (nodeId: string) => Promise<MpcNode>;
+    member: (nodeId: string) => Promise<ClusterMember>;
   }) {
     this.folder = parts.folder;
     this.roster = parts.roster;
     this.coordinator = parts.coordinator;
     this.log = parts.log;
     this.#startNode = parts.startNode;
+    this.#member = parts.member;
   }
 
   static async start(options: {
     readonly nodes: number;
     readonly chain: ChainSource;
+    /** The chain as one node sees it; the common one where this is left out or returns nothing. */
+    readonly chainOf?: (nodeId: string) => ChainSource | undefined;
+    /** What runs a node's sessions in place of honest threads. */
+    readonly sessions?: (identity: MessageIdentity) => SessionRunner | undefined;
     readonly policy?: PaymentPolicy;
   }): Promise<TestCluster> {
     const folder = await mkdtemp(join(tmpdir(), "mpc-wallet-cluster-"));
@@ -136,9 +145,18 @@ export class TestCluster {
             { folder: stateFolder, nodeId, passphrase: passphrase(), cost: quickHash },
             { random: systemRandom },
           );
+      const identity = MessageIdentity.fromPem(nodeId, await readFile(node.identityKeyPath, "utf8"));
+      const patience = { roundTimeoutMs: 3_000, sessionTimeoutMs: 10_000 };
+      const presignPatience = { roundTimeoutMs: 20_000, sessionTimeoutMs: 60_000 };
+      const sessions =
+        options.sessions?.(identity) ??
+        (await SessionLanes.start(
+          { workers: 1, identity: identity.privateKey, maxSessions: 256, patience, presignPatience },
+          { clock: systemClock },
+        ));
       return await MpcNode.start(
         {
-          identity: MessageIdentity.fromPem(nodeId, await readFile(node.identityKeyPath, "utf8")),
+          identity,
           listen: { host: "127.0.0.1", port: roster.get(nodeId)?.port ?? 0 },
           roster,
           network: "regtest",
@@ -148,10 +166,6 @@ export class TestCluster {
           policy: options.policy ?? DEFAULT_POLICY,
           authorities: new Map([[TEST_AUTHORITY.name, ed25519PublicKey(TEST_AUTHORITY.seed)]]),
           version: "test",
-          sessionWorkers: 1,
-          roundTimeoutMs: 3_000,
-          sessionTimeoutMs: 10_000,
-          presignPatience: { roundTimeoutMs: 20_000, sessionTimeoutMs: 60_000 },
           security: "security112",
           presignatureLifetimeMs: 3_600_000,
           maxRequestWindowMs: 3_600_000,
@@ -163,28 +177,33 @@ export class TestCluster {
           log: log.child({ nodeId }),
           store,
           votes: await LevelVoteStore.open(join(stateFolder, "votes")),
+          sessions,
           ledger: await OneUseLedger.open(
             { folder: join(stateFolder, "ledger"), key: store.ledgerKey() },
             { clock: systemClock, random: systemRandom },
           ),
           primes: fixturePrimes(nodeIds.indexOf(nodeId) + 1),
-          chain: options.chain,
+          chain: options.chainOf?.(nodeId) ?? options.chain,
         },
       );
     };
-    const coordinator = find("coordinator-1");
+    const member = async (nodeId: string): Promise<ClusterMember> => {
+      const node = find(nodeId);
+      return {
+        identity: MessageIdentity.fromPem(nodeId, await readFile(node.identityKeyPath, "utf8")),
+        listen: { host: "127.0.0.1", port: roster.get(nodeId)?.port ?? 0 },
+        credentials: await credentials(node),
+        trust,
+        roster,
+      };
+    };
     const cluster = new TestCluster({
       folder,
       roster,
       log,
       startNode,
-      coordinator: {
-        identity: MessageIdentity.fromPem("coordinator-1", await readFile(coordinator.identityKeyPath, "utf8")),
-        listen: { host: "127.0.0.1", port: roster.get("coordinator-1")?.port ?? 0 },
-        credentials: await credentials(coordinator),
-        trust,
-        roster,
-      },
+      member,
+      coordinator: await member("coordinator-1"),
     });
     await Promise.all(nodeIds.map((nodeId) => cluster.startNode(nodeId)));
     return cluster;
@@ -192,12 +211,26 @@ export class TestCluster {
 
   /** A coordinator's calls to the nodes, without a coordinator. */
   async connect(): Promise<PeerCalls> {
-    const { identity, listen, credentials, trust } = this.coordinator;
-    this.#mesh = await PeerMesh.start(
+    return this.callsOver(await this.mesh("coordinator-1"));
+  }
+
+  callsOver(mesh: PeerMesh): PeerCalls {
+    return new PeerCalls(mesh);
+  }
+
+  /** Connections of a member that is not running, for calls that its program would never make. */
+  async mesh(member: string): Promise<PeerMesh> {
+    const { identity, listen, credentials, trust } = await this.#member(member);
+    const peers = this.roster.nodes.filter(({ nodeId }) => this.nodes.has(nodeId));
+    const mesh = await PeerMesh.start(
       {
         nodeId: identity.nodeId,
         listen,
-        peers: this.roster.nodes.map(({ nodeId, host, port }) => ({ nodeId, host, port, dial: "us" as const })),
+        // A coordinator dials nodes; among nodes the lower id does. Two sides that both dial would replace each other's
+        // connection in the middle of a call.
+        peers: peers.map(({ nodeId, host, port }) =>
+          member.startsWith("node-") ? { nodeId, host, port } : { nodeId, host, port, dial: "us" as const },
+        ),
         credentials,
       },
       {
@@ -208,8 +241,9 @@ export class TestCluster {
         log: networkLog(this.log.child({ nodeId: identity.nodeId })),
       },
     );
-    await this.#mesh.ready([...this.nodes.keys()], 10_000);
-    return new PeerCalls(this.#mesh);
+    this.#meshes.push(mesh);
+    await mesh.ready([...this.nodes.keys()], 10_000);
+    return mesh;
   }
 
   async startNode(nodeId: string): Promise<void> {
@@ -222,7 +256,7 @@ export class TestCluster {
   }
 
   async close(): Promise<void> {
-    await this.#mesh?.close();
+    await Promise.all(this.#meshes.map((mesh) => mesh.close()));
     await Promise.all([...this.nodes.values()].map((node) => node.close()));
     await rm(this.folder, { recursive: true, force: true });
   }

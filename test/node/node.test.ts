@@ -40,6 +40,7 @@ describe("five nodes over QUIC", () => {
     const took = performance.now() - startedMs;
     assert.equal(new Set(keys.map(({ keyDigest }) => Buffer.from(keyDigest).toString("hex"))).size, 1);
     assert.equal(keys[0]?.groupKey.length, 33);
+    assert.ok(keys[0]?.chainCode.some((byte) => byte !== 0));
     assert.ok(took > 0);
     console.log(`# 3-of-5 key generation over QUIC: ${took.toFixed(0)} ms`);
   });

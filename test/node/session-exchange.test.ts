@@ -47,7 +47,7 @@ describe("sessions between nodes, in worker threads", () => {
       const exchange = new SessionExchange(
         { patienceMs: 1_000, maxWaiting: 8, linkCapacity: 64, rememberedSessions: 100 },
         {
-          pool: () => pool,
+          pool,
           clock: systemClock,
           open({ peer }, requests, signal) {
             const transport = createRouterTransport(({ rpc }) => {

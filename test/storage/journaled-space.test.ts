@@ -1,5 +1,8 @@
 import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { describe, it } from "node:test";
+import { fileURLToPath } from "node:url";
 import { Unavailable } from "../../src/crypto/fault.js";
 import { JournaledSpace } from "../../src/storage/journaled-space.js";
 import { coordinationContract } from "./coordination-contract.js";
@@ -62,4 +65,48 @@ describe("coordination in memory with a journal", () => {
       (error) => error instanceof Unavailable && error.code === "coordination-unwritten",
     );
   });
+
+  it("in 25 kills no index, fencing number or kept value is lost or given twice", { timeout: 120_000 }, async () => {
+    const folder = scratchFolder();
+    const indices = new Set<string>();
+    const kept = new Set<string>();
+    let [lastIndex, lastFencing] = [0n, 0n];
+    for (let round = 0; round < 25; round++) {
+      const beforeFencing = lastFencing;
+      for (const line of (await runAndKill(folder)).split("\n").slice(0, -1)) {
+        const [word = "", value = ""] = line.split(" ");
+        if (word === "index") {
+          assert.ok(!indices.has(value), `index ${value} was given twice`);
+          indices.add(value);
+          if (BigInt(value) > lastIndex) lastIndex = BigInt(value);
+        } else if (word === "fencing") {
+          assert.ok(BigInt(value) > beforeFencing, "a fencing number went back");
+          if (BigInt(value) > lastFencing) lastFencing = BigInt(value);
+        } else if (word === "kept") kept.add(value);
+      }
+    }
+    assert.ok(indices.size > 25 && kept.size > 25, `${indices.size} indices, ${kept.size} values`);
+    const journaled = await JournaledSpace.open({ folder }, { clock: new ManualClock() });
+    const coordination = journaled.space.connect();
+    const stored = await coordination.list("/payments/");
+    for (const key of kept) assert.equal(`/payments/${Buffer.from(stored.get(key) ?? [])}`, key);
+    assert.ok((await coordination.add("/wallet-index/w/0", 1n)) > lastIndex);
+    const next = await coordination.tryLock("lock", 60_000);
+    assert.ok(next && next.fencing > lastFencing);
+    console.log(`# ${indices.size} indices, ${kept.size} values in 25 kills`);
+    await coordination.close();
+    await journaled.close();
+  });
 });
+
+async function runAndKill(folder: string): Promise<string> {
+  const program = fileURLToPath(new URL("./coordination-writer.js", import.meta.url));
+  const child = spawn(process.execPath, [program, folder], { stdio: ["ignore", "pipe", "inherit"] });
+  let output = "";
+  child.stdout.setEncoding("utf8").on("data", (chunk: string) => {
+    if (output === "") setTimeout(() => child.kill("SIGKILL"), Math.random() * 40);
+    output += chunk;
+  });
+  await once(child, "close");
+  return output;
+}

@@ -150,7 +150,12 @@ export class SampleFirm {
       keyGeneration: {
         generate: async () => {
           const { groupKey } = sampleAccount(this.scheme);
-          return { groupKey, chainCode: CHAIN_CODE, keyDigest: new Uint8Array(32).fill(9) };
+          return {
+            groupKey,
+            chainCode: CHAIN_CODE,
+            keyDigest: new Uint8Array(32).fill(9),
+            publicKeyPackage: new Uint8Array(0),
+          };
         },
       },
       presigning: {

@@ -43,7 +43,12 @@ describe("wallet service", () => {
     let count = 0;
     const { groupKey, chainCode } = sampleAccount();
     const service = firm.newService("split", {
-      keyGeneration: { generate: async () => ({ groupKey, chainCode, keyDigest: new Uint8Array(32).fill(count++) }) },
+      keyGeneration: {
+        generate: async () => {
+          const keyDigest = new Uint8Array(32).fill(count++);
+          return { groupKey, chainCode, keyDigest, publicKeyPackage: new Uint8Array(0) };
+        },
+      },
     });
     const wallet = { name: "w", scheme: "frost", threshold: 3, parties: [] } as const;
     await assert.rejects(service.createWallet(wallet), { code: "key-disagreement" });

@@ -217,7 +217,8 @@ describe("a presignature", () => {
     const swapped = signRun(wallet, [second], [message], "refused");
     assert.throws(() => simulate({ ...run(), secret: swapped.secret }), { code: "presignature-order" });
     const moved = { ...of(again(), partyId(1)).public, commitments: of(second, partyId(1)).public.commitments };
-    refuse({ items: [{ ...item, presignature: { ...moved, nonce: Point.base } }] }, "presignature-order");
+    refuse({ items: [{ ...item, presignature: moved }] }, "presignature"); // an id names one content
+    refuse({ items: [{ ...item, presignature: { ...one.public, nonce: Point.base } }] }, "presignature");
     const unsound = new Map(one.public.commitments).set(partyId(2), of(one.public.commitments, partyId(1)));
     refuse({ items: [{ ...item, presignature: { ...one.public, commitments: unsound } }] }, "presignature");
   });

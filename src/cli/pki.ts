@@ -7,10 +7,11 @@ import { requestFromPem } from "../network/identity/certificate-request.js";
 import { MessageIdentity } from "../network/identity/message-identity.js";
 import { isNodeId } from "../network/identity/node-id.js";
 import { nodeIdOf } from "../network/identity/peer-verifier.js";
-import { createNodeRequest, exists, PkiFolder } from "../network/identity/pki-folder.js";
+import { createNodeRequest, PkiFolder } from "../network/identity/pki-folder.js";
 import { renewAtMs, renewalState } from "../network/identity/renewal.js";
 import { REVOCATION_REASONS, type RevocationReason } from "../network/identity/revocation-lists.js";
 import {
+  exists,
   makePrivateFolder,
   readPassphraseFile,
   readText,
@@ -182,7 +183,7 @@ function addRevocationCommands(pki: Command, dependencies: PkiCommandDependencie
     .description("revoke certificates and publish a new revocation list")
     .option("--node-id <id>", "every valid certificate of this node", nodeIdArgument)
     .option("--serial <hex>", "one certificate, by its serial number")
-    .addOption(new Option("--reason <reason>", "why").choices(Object.keys(REVOCATION_REASONS)).default("unspecified"))
+    .addOption(reasonOption())
     .action(
       async (
         options: FolderOptions &
@@ -203,6 +204,23 @@ function addRevocationCommands(pki: Command, dependencies: PkiCommandDependencie
         ]);
       },
     );
+
+  withFolder(pki.command("revoke-intermediate"))
+    .description("revoke the intermediate and all below it (its key is stolen or lost); needs the root")
+    .option("--passphrase-env <name>", "environment variable with the root passphrase", ROOT_VARIABLE)
+    .option("--passphrase-file <path>", "0600 file with the root passphrase")
+    .addOption(reasonOption())
+    .action(async (options: FolderOptions & PassphraseOptions & { readonly reason: RevocationReason }) => {
+      const folder = new PkiFolder(options.folder, dependencies);
+      const rootPassphrase = await passphraseFrom(options, dependencies);
+      const { movedTo, serialNumber } = await folder.revokeIntermediate({ reason: options.reason, rootPassphrase });
+      const revocationListPath = folder.paths.rootRevocationList;
+      report(dependencies, options, { revoked: [serialNumber], revocationListPath, movedTo }, [
+        `revoked the intermediate ${serialNumber}; it lies in ${movedTo} now`,
+        `root's list: ${revocationListPath} (copy it to every node at once)`,
+        "next: 'pki init-intermediate', then a new certificate for every node",
+      ]);
+    });
 
   withIntermediate(pki.command("crl"))
     .description("sign the revocation list again, with a later next update")
@@ -244,6 +262,10 @@ function addReadingCommands(pki: Command, dependencies: PkiCommandDependencies):
       ]);
       report(dependencies, options, { certificates: described }, lines.slice(0, -1));
     });
+}
+
+function reasonOption(): Option {
+  return new Option("--reason <reason>", "why").choices(Object.keys(REVOCATION_REASONS)).default("unspecified");
 }
 
 function withFolder(command: Command): Command {

@@ -10,6 +10,7 @@ import { sameBytes } from "./digest.js";
 import { approvalsNeeded } from "./quorum.js";
 import { type Refusal, refusal } from "./refusal.js";
 import type { VerifySignature } from "./signature.js";
+import { wholeMs } from "./unix-time.js";
 
 /**
  * The approval certificate is why a node signs: enough of the wallet's nodes have each checked this very transaction.
@@ -65,10 +66,10 @@ export function assembleCertificate(ballots: Iterable<Ballot>): ApprovalCertific
 
 function checkTime(expected: CertificateExpectation): Refusal<CertificateRefusalCode> | undefined {
   const facts = { expiresAtMs: expected.expiresAtMs, nowMs: expected.nowMs };
-  if (expected.expiresAtMs <= BigInt(expected.nowMs)) {
+  if (expected.expiresAtMs <= wholeMs(expected.nowMs)) {
     return refusal("expired", "the proposal and its ballots have expired", facts);
   }
-  if (expected.expiresAtMs > BigInt(expected.nowMs + REPLAY_WINDOW_MS)) {
+  if (expected.expiresAtMs > wholeMs(expected.nowMs + REPLAY_WINDOW_MS)) {
     return refusal("expiry-too-far", `ballots live at most ${REPLAY_WINDOW_MS} ms`, facts);
   }
   return undefined;

@@ -8,6 +8,7 @@ import {
 import { digest } from "./digest.js";
 import { type Refusal, refusal } from "./refusal.js";
 import { SIGNATURE_BYTES, type SignMessage, type VerifySignature } from "./signature.js";
+import { wholeMs } from "./unix-time.js";
 
 /**
  * What a client wants paid, signed by a payment authority. It is the only source of truth about recipients and
@@ -209,10 +210,10 @@ function checkWindow(message: PaymentRequestMessage, rules: RequestRules): Refus
   if (expiresAtMs - createdAtMs > BigInt(rules.maxWindowMs)) {
     return refusal("window-too-long", `a request lives at most ${rules.maxWindowMs} ms`, facts);
   }
-  if (createdAtMs > BigInt(rules.nowMs + rules.clockSkewMs)) {
+  if (createdAtMs > wholeMs(rules.nowMs + rules.clockSkewMs)) {
     return refusal("request-from-future", "the request was created in the future", facts);
   }
-  if (expiresAtMs <= BigInt(rules.nowMs)) return refusal("request-expired", "the request has expired", facts);
+  if (expiresAtMs <= wholeMs(rules.nowMs)) return refusal("request-expired", "the request has expired", facts);
   return undefined;
 }
 

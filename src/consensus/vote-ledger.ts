@@ -1,5 +1,6 @@
 import type { Ballot } from "../../gen/mpcwallet/consensus/v1/consensus_pb.js";
 import { type Refusal, refusal } from "./refusal.js";
+import { wholeMs } from "./unix-time.js";
 
 /**
  * What one node remembers about its own votes. Two promises hang on it.
@@ -97,6 +98,23 @@ export interface VoteStore {
   prune(nowMs: number): Promise<void>;
 }
 
+/** A node that was proved to break the rules. */
+export interface Ban {
+  readonly nodeId: string;
+  readonly kind: string;
+  readonly detail: string;
+  readonly bannedAtMs: number;
+  /** What a third party can check. */
+  readonly evidence: readonly Uint8Array[];
+}
+
+/** Whom this node has banned, at most one record a node. Adapter: beside the votes, in the same store. */
+export interface BanStore {
+  bans(): Promise<readonly Ban[]>;
+  /** Resolves when the ban is durable; an earlier one of the same node stays. */
+  ban(ban: Ban): Promise<void>;
+}
+
 /** In the process's memory: for tests and simulations. A real node must remember across a crash. */
 export class MemoryVoteStore implements VoteStore {
   readonly #ballots = new Map<string, Ballot>();
@@ -132,7 +150,7 @@ export class MemoryVoteStore implements VoteStore {
   }
 
   async prune(nowMs: number): Promise<void> {
-    for (const [key, ballot] of this.#ballots) if (ballot.expiresAtMs <= BigInt(nowMs)) this.#ballots.delete(key);
+    for (const [key, ballot] of this.#ballots) if (ballot.expiresAtMs <= wholeMs(nowMs)) this.#ballots.delete(key);
     for (const [key, entry] of this.#approved) if (isForgettable(entry, nowMs)) this.#approved.delete(key);
   }
 }

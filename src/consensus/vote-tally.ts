@@ -3,6 +3,7 @@ import { verifyBallot } from "./ballot.js";
 import { sameBytes } from "./digest.js";
 import { approvalsNeeded, rejectionsNeeded } from "./quorum.js";
 import type { VerifySignature } from "./signature.js";
+import { wholeMs } from "./unix-time.js";
 
 /** Counting the ballots of one proposal, as a coordinator does. A pure state: every call returns a new tally. */
 
@@ -56,7 +57,7 @@ function refusalOf(tally: Tally, ballot: Ballot, nowMs: number, verify: VerifySi
   if (!sameBytes(ballot.proposalDigest, tally.proposalDigest)) return "other-proposal";
   if (ballot.policyVersion !== tally.policyVersion) return "other-policy";
   if (ballot.expiresAtMs !== tally.expiresAtMs) return "other-expiry";
-  if (ballot.expiresAtMs <= BigInt(nowMs)) return "expired";
+  if (ballot.expiresAtMs <= wholeMs(nowMs)) return "expired";
   return verifyBallot(ballot, key, verify) ? undefined : "forged-ballot";
 }
 
@@ -90,7 +91,7 @@ export function castBallot(
 
 /** Call when time has passed; closes a pending tally after its timeout. */
 export function expireTally(tally: Tally, nowMs: number): Tally {
-  const over = nowMs - tally.openedAtMs >= tally.timeoutMs || tally.expiresAtMs <= BigInt(nowMs);
+  const over = nowMs - tally.openedAtMs >= tally.timeoutMs || tally.expiresAtMs <= wholeMs(nowMs);
   return tally.outcome === "pending" && over ? { ...tally, outcome: "timed-out" } : tally;
 }
 

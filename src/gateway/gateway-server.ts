@@ -35,10 +35,10 @@ export interface GatewayLimits {
   readonly streamsPerConnectionMax: number;
   readonly headerMaxBytes: number;
   readonly bodyMaxBytes: number;
-  /** TLS handshake, and the headers of an HTTP/1 request. */
+  /** TLS handshake; also the headers of an HTTP/1 request, from the connection's start or the response before. */
   readonly handshakeMaxMs: number;
   readonly bodyMaxMs: number;
-  /** A connection without a request for this long is closed. */
+  /** An HTTP/2 connection without a running request for this long is closed. */
   readonly idleMaxMs: number;
   readonly callMaxMs: number;
   readonly watchMaxMs: number;
@@ -108,6 +108,8 @@ export class Gateway {
   readonly #draining = new AbortController();
   readonly #sessions = new Set<ServerHttp2Session>();
   readonly #sockets = new Set<Socket>();
+  /** HTTP/1 connections between requests, and how to stop waiting for the next one. */
+  readonly #waiting = new WeakMap<Socket, () => void>();
   #drained: Promise<void> | undefined;
 
   constructor(options: GatewayOptions, dependencies: GatewayDependencies) {
@@ -148,16 +150,16 @@ export class Gateway {
       rateLimit: new RateLimit(this.#limits.callsPerSecond),
       report,
     });
-    const { bodyMaxBytes, bodyMaxMs } = this.#limits;
+    const { headerMaxBytes, bodyMaxBytes, bodyMaxMs } = this.#limits;
     return new RequestListener(
       // One second more than the handlers' own limits, so that a client is told before its stream is closed.
-      { bodyMaxBytes, bodyMaxMs, requestMaxMs: Math.max(callMaxMs, watchMaxMs) + 1000 },
+      { headerMaxBytes, bodyMaxBytes, bodyMaxMs, requestMaxMs: Math.max(callMaxMs, watchMaxMs) + 1000 },
       { router, restRoutes: restRoutes(services), registry, gate, readiness, clock, random, log, metrics, onCall },
     );
   }
 
   #createServer(listener: RequestListener): Http2SecureServer {
-    const { headerMaxBytes, streamsPerConnectionMax, handshakeMaxMs, connectionsMax, bodyMaxMs } = this.#limits;
+    const { headerMaxBytes, streamsPerConnectionMax, handshakeMaxMs, connectionsMax } = this.#limits;
     const { log } = this.#dependencies;
     const server = secureServer({
       ...credentials(this.#options.tls),
@@ -172,21 +174,28 @@ export class Gateway {
         maxConcurrentStreams: streamsPerConnectionMax,
         maxHeaderListSize: headerMaxBytes,
       },
-      ...{ maxHeaderSize: headerMaxBytes, connectionsCheckingInterval: 1000 },
     });
     server.maxConnections = connectionsMax;
-    Object.assign(server, { headersTimeout: handshakeMaxMs, requestTimeout: handshakeMaxMs + bodyMaxMs });
-    server.on("request", (request, response) => listener.listen(request as NodeRequest, response as NodeResponse));
+    // Read by the HTTP/1 parser of this server; the HTTP/2 server has no option for it.
+    Object.assign(server, { maxHeaderSize: headerMaxBytes });
+    server.on("request", (request, response) => {
+      if (request.httpVersionMajor === 1) this.#awaitRequest(request.socket, response as NodeResponse);
+      listener.listen(request as NodeRequest, response as NodeResponse);
+    });
     server.on("session", (session) => this.#adopt(session));
     server.on("secureConnection", (socket) => {
       this.#sockets.add(socket);
       socket.once("close", () => this.#sockets.delete(socket));
       socket.on("error", (error: Error) => log.debug({ err: describe(error) }, "connection failed"));
-      if (socket.alpnProtocol !== "h2") socket.setTimeout(this.#limits.idleMaxMs, () => socket.destroy());
+      if (socket.alpnProtocol !== "h2") this.#awaitRequest(socket, undefined);
     });
     const quiet = (event: string) => (error: unknown) => log.debug({ err: describe(error) }, event);
     server.on("sessionError", quiet("session failed"));
-    server.on("tlsClientError", quiet("TLS handshake failed"));
+    server.on("tlsClientError", (error: Error, socket: Socket) => {
+      log.debug({ err: describe(error) }, "TLS handshake failed");
+      // After a handshake timeout Node leaves the socket to us.
+      socket.destroy();
+    });
     server.on("clientError", (error: Error & { code?: string }, socket: Socket) => {
       log.debug({ err: describe(error) }, "malformed HTTP/1 request");
       const status = error.code === "HPE_HEADER_OVERFLOW" ? "431 Request Header Fields Too Large" : "400 Bad Request";
@@ -194,6 +203,22 @@ export class Gateway {
       else socket.destroy();
     });
     return server;
+  }
+
+  /**
+   * Closes an HTTP/1 connection that does not finish the headers of a request in time, from its start or from the end of
+   * the response before. Node's own timeouts for this do not work on an HTTP/2 server.
+   */
+  #awaitRequest(socket: Socket, response: NodeResponse | undefined): void {
+    this.#waiting.get(socket)?.();
+    this.#waiting.delete(socket);
+    const wait = () => {
+      const cancel = this.#dependencies.clock.after(this.#limits.handshakeMaxMs, () => socket.destroy());
+      this.#waiting.set(socket, cancel);
+      socket.once("close", cancel);
+    };
+    if (response === undefined) wait();
+    else response.once("finish", () => socket.destroyed || wait());
   }
 
   /** An HTTP/2 session is closed when it has been idle; one with running calls is bounded by their own limits. */

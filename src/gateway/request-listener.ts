@@ -18,6 +18,8 @@ export type NodeRequest = IncomingMessage | Http2ServerRequest;
 export type NodeResponse = ServerResponse | Http2ServerResponse;
 
 export interface ListenerOptions {
+  /** Names and values of a request's headers together. */
+  readonly headerMaxBytes: number;
   /** Bytes of a request's body; one message is all that a body holds, except on a reflection stream. */
   readonly bodyMaxBytes: number;
   /** A body that has not arrived by then is abandoned: slow senders hold nothing for long. */
@@ -130,6 +132,12 @@ export class RequestListener {
         { request, response, record },
         refusal({ code: Code.InvalidArgument, reason: "http-malformed", message }),
       );
+    }
+    // HTTP/2 promises this limit to clients, but Node enforces it only after the client has acknowledged it.
+    if (headerBytes(request) > this.#options.headerMaxBytes) {
+      const message = `the headers have more than ${this.#options.headerMaxBytes} bytes`;
+      const error = refusal({ code: Code.ResourceExhausted, reason: "headers-too-large", message });
+      return this.#refuse({ request, response, record }, error, 431);
     }
     const exchange: Exchange = { request, response, record, url };
     const handler = this.#handlers.get(url.pathname);
@@ -299,7 +307,7 @@ export class RequestListener {
   ): Promise<void> {
     noteError(exchange.record, error);
     for (const [name, value] of error.metadata) exchange.response.setHeader(name, value);
-    const limited = error.code === Code.ResourceExhausted && status !== 413;
+    const limited = error.code === Code.ResourceExhausted && status !== 413 && status !== 431;
     const httpStatus = limited || status === undefined ? httpStatusOf(error.code) : status;
     await this.#writeJson(exchange, { status: httpStatus, json: errorJson(error, this.#parts.registry) });
   }
@@ -340,6 +348,10 @@ function abandon(request: NodeRequest, response: NodeResponse): void {
 
 function single(header: string | readonly string[] | undefined): string | undefined {
   return typeof header === "string" ? header : header?.[0];
+}
+
+function headerBytes(request: NodeRequest): number {
+  return request.rawHeaders.reduce((bytes, text) => bytes + text.length, 0);
 }
 
 /** Undefined when the request names no host or its path is no URL. */

@@ -56,7 +56,8 @@ export class QuicConnection {
   readonly role: "client" | "server";
   readonly remote: { readonly host: string; readonly port: number };
   readonly expectedNodeId: string | undefined;
-  readonly openedMs: number;
+  /** `address:port` of the peer. */
+  readonly source: string;
   /** Monotonic time of the last datagram that quiche accepted. */
   lastReceivedMs: number;
   #phase: ConnectionPhase = "handshake";
@@ -65,7 +66,6 @@ export class QuicConnection {
   readonly #host: ConnectionHost;
   readonly #events: ConnectionEvents;
   readonly #arrival: RecvInfo;
-  readonly #source: string;
   readonly #streams = new Map<number, QuicStream>();
   readonly #pending: readonly Set<QuicStream>[] = TRAFFIC_CLASSES.map(() => new Set<QuicStream>());
   readonly #queues: readonly Waiting[][] = TRAFFIC_CLASSES.map(() => []);
@@ -77,6 +77,8 @@ export class QuicConnection {
   #stopScanMs = 0;
   #cancelStopScan: (() => void) | undefined;
   #receivedBytes = 0;
+  #lookedThisTurn = false;
+  #unseen = false;
   #lost: Unavailable | undefined;
   #timerDueMs = Number.POSITIVE_INFINITY;
   #cancelTimer: (() => void) | undefined;
@@ -105,10 +107,9 @@ export class QuicConnection {
     this.#host = host;
     this.#events = events;
     this.#arrival = { from: options.remote, to: options.local };
-    this.#source = `${options.remote.host}:${options.remote.port}`;
+    this.source = `${options.remote.host}:${options.remote.port}`;
     this.#nextStreamId = options.role === "client" ? 0 : 1;
-    this.openedMs = host.clock.monotonicMs();
-    this.lastReceivedMs = this.openedMs;
+    this.lastReceivedMs = host.clock.monotonicMs();
     this.#cancelDeadline = host.clock.after(host.limits.connectTimeoutMs, () =>
       this.close(CLOSE.timeout, "connection was not accepted in time"),
     );
@@ -145,7 +146,7 @@ export class QuicConnection {
    * @param source `address:port`; migration is off, so another source is not this connection
    */
   receive(datagram: Buffer, source: string): void {
-    if (source !== this.#source || this.#lost !== undefined) return;
+    if (source !== this.source || this.#lost !== undefined) return;
     this.#receivedBytes += datagram.length;
     if (this.#phase !== "active" && this.#receivedBytes > this.#host.limits.unauthenticatedBytes) {
       this.close(CLOSE.protocol, "too much data before the hello");
@@ -153,8 +154,19 @@ export class QuicConnection {
     }
     this.lastReceivedMs = this.#host.clock.monotonicMs();
     this.#absorb(datagram);
-    this.#advance();
+    // Looking through the streams costs more than the packet. The first packet of a turn is looked at right away, so that
+    // a lone call is answered in this turn; the rest of a burst is looked at together, before the flush.
+    if (this.#lookedThisTurn) this.#unseen = true;
+    else this.#advance();
+    this.#lookedThisTurn = true;
     this.#host.scheduleFlush(this);
+  }
+
+  /** Takes a datagram that may be the peer's stateless reset; only the peer of this connection knows the token. */
+  receiveReset(datagram: Buffer): void {
+    if (this.#lost !== undefined) return;
+    this.#absorb(datagram);
+    this.#checkClosed();
   }
 
   /**
@@ -199,8 +211,8 @@ export class QuicConnection {
     if (this.#lost !== undefined) return;
     this.#closeReason = new Unavailable("connection-closed", reason, { peer: this.#peerName(), side: "local" });
     this.#attempt(() => this.#native.close(true, code, Buffer.from(reason.slice(0, 200))));
-    this.flush();
     this.#lose(this.#closeReason);
+    this.flush();
   }
 
   /** Stops every timer: the endpoint goes away and with it this connection. */
@@ -211,8 +223,12 @@ export class QuicConnection {
 
   /** Called by the endpoint once a turn, and at close. */
   flush(): void {
+    const look = this.#unseen && this.#lost === undefined;
+    this.#lookedThisTurn = false;
+    this.#unseen = false;
+    if (look) this.#advance();
     if (this.#lost === undefined) this.#drainStreams();
-    this.#attempt(() => this.#host.transmit((buffer) => this.#native.send(buffer)));
+    this.#transmitAll();
     this.#checkClosed();
     this.#armTimer();
   }
@@ -339,7 +355,6 @@ export class QuicConnection {
     if (this.#phase !== "handshake") this.#readStreams();
     this.#admitQueued();
     this.#scanForStops();
-    this.#checkClosed();
   }
 
   #authenticate(): void {
@@ -347,6 +362,8 @@ export class QuicConnection {
     const chain = this.#native.isResumed() ? null : this.#native.peerCertChain();
     const verdict = verifyPeer(this.#host.verifier, chain, this.expectedNodeId);
     if (!verdict.ok) {
+      // A client finishes its handshake first: the server cannot read a close before that, and would wait for a timeout.
+      this.#transmitAll();
       this.close(CLOSE.refused, `certificate refused: ${verdict.reason}`);
       return;
     }
@@ -455,6 +472,10 @@ export class QuicConnection {
     }
   }
 
+  #transmitAll(): void {
+    this.#attempt(() => this.#host.transmit((buffer) => this.#native.send(buffer)));
+  }
+
   // ---- timers and death
 
   #armTimer(): void {
@@ -532,7 +553,7 @@ export class QuicConnection {
   }
 
   #peerName(): string {
-    return this.#peerNodeId || this.expectedNodeId || this.#source;
+    return this.#peerNodeId || this.expectedNodeId || this.source;
   }
 
   /** quiche throws strings for what is a verdict about the peer; the connection's state tells the rest. */

@@ -38,8 +38,9 @@ const APPLICATION_PROTOCOL = "mpc-wallet/1";
 const DATAGRAM_BYTES = 1_350;
 const READ_SCRATCH_BYTES = 64 * 1024;
 const SOCKET_BUFFER_BYTES = 4 * 1024 * 1024;
-/** Shorter datagrams are not answered with a reset, so that two endpoints cannot answer each other for ever. */
-const MIN_RESET_TRIGGER_BYTES = 43;
+/** Smallest stateless reset (RFC 9000, section 10.3). A reset is shorter than what it answers, so no two resets loop. */
+const MIN_RESET_BYTES = 21;
+const MAX_RESET_BYTES = 42;
 const STREAM_WINDOW_BYTES = 512 * 1024;
 /**
  * The connection's own window never closes: quiche 0.18 does not return the credit of bytes that were dropped with a
@@ -233,7 +234,7 @@ export class QuicEndpoint {
     if (connection !== undefined) {
       connection.receive(datagram, source);
     } else if (header.kind === "short") {
-      this.#answerStray(datagram, header, { address, port });
+      this.#answerStray(datagram, header, { address, port, source });
     } else if (this.#accepting && datagram.length >= MIN_INITIAL_BYTES) {
       this.#answerStranger(datagram, header, { address, port, source });
     }
@@ -295,12 +296,19 @@ export class QuicEndpoint {
     this.#adopt(connection).receive(datagram, proved.from.source);
   }
 
-  /** A packet of a connection that we do not know, usually from before a restart: tell the peer, so it need not wait. */
-  #answerStray(datagram: Buffer, header: PacketHeader, from: { address: string; port: number }): void {
-    if (datagram.length < MIN_RESET_TRIGGER_BYTES) return;
+  /**
+   * A packet of a connection that we do not know. From a peer that we dialled it may be a stateless reset, whose id is
+   * random: quiche knows the token. From anybody else it is usually of a connection from before our restart: a reset tells the
+   * peer, so that it need not wait for a timeout.
+   */
+  #answerStray(datagram: Buffer, header: PacketHeader, from: { address: string; port: number; source: string }): void {
+    if (datagram.length <= MIN_RESET_BYTES) return;
     if (!this.#strayBudget.take(from.address, this.#dependencies.clock.monotonicMs())) return;
+    for (const connection of this.#connections.values()) {
+      if (connection.role === "client" && connection.source === from.source) connection.receiveReset(datagram);
+    }
     const token = resetToken(this.#resetKey, header.dcid);
-    const length = Math.min(datagram.length - 1, 64);
+    const length = Math.min(datagram.length - 1, MAX_RESET_BYTES);
     const packet = Buffer.from(this.#dependencies.random.bytes(length));
     packet[0] = ((packet[0] ?? 0) & 0x3f) | 0x40;
     token.copy(packet, length - token.length);

@@ -30,7 +30,6 @@ export class RpcServer {
   readonly #handlers: ReadonlyMap<string, UniversalHandler>;
   readonly #limits: NetworkLimits;
   readonly #log: NetworkLog;
-  readonly #shutdown = new AbortController();
   readonly #calls = new Set<ServerCall>();
   #idle: (() => void) | undefined;
   #draining = false;
@@ -42,7 +41,6 @@ export class RpcServer {
       grpcWeb: false,
       readMaxBytes: options.limits.streamBytes,
       writeMaxBytes: options.limits.streamBytes,
-      shutdownSignal: this.#shutdown.signal,
     });
     options.setup(router);
     this.#handlers = new Map(router.handlers.map((handler) => [handler.requestPath, handler]));
@@ -84,7 +82,7 @@ export class RpcServer {
   /** Aborts what still runs. */
   abort(): void {
     this.#draining = true;
-    this.#shutdown.abort(new ConnectError("this node is closing", Code.Unavailable));
+    for (const call of [...this.#calls]) call.giveUp(new ConnectError("this node is closing", Code.Unavailable));
   }
 }
 
@@ -130,12 +128,12 @@ class ServerCall implements StreamConsumer {
       }
       for (const frame of this.#reader.push(bytes)) this.#take(frame);
     } catch (error) {
-      this.#giveUp(error);
+      this.giveUp(error);
     }
   }
 
   ended(): void {
-    if (!this.#requestOver) this.#giveUp(new ConnectError("the request has no end", Code.Internal));
+    if (!this.#requestOver) this.giveUp(new ConnectError("the request has no end", Code.Internal));
   }
 
   failed(loss: StreamLoss): void {
@@ -154,7 +152,8 @@ class ServerCall implements StreamConsumer {
     }
   }
 
-  #giveUp(reason: unknown): void {
+  /** Ends the call with an error; the peer sees its code. */
+  giveUp(reason: unknown): void {
     const error = ConnectError.from(reason);
     this.#requestOver = true;
     this.#body.end(error);
@@ -183,7 +182,7 @@ class ServerCall implements StreamConsumer {
       await this.#answer(response);
     } catch (cause) {
       this.#host.log({ level: "warn", event: "call-broken", facts: { path: head.path.slice(0, 200) }, cause });
-      this.#giveUp(new ConnectError("the call broke", Code.Internal));
+      this.giveUp(new ConnectError("the call broke", Code.Internal));
     } finally {
       this.#handling = false;
       this.#host.done();
@@ -205,12 +204,18 @@ class ServerCall implements StreamConsumer {
     if (!this.#requestOver) this.#stream.stopReceiving(0);
   }
 
-  /** The trailers, without error details when those are more than the other side reads. */
+  /** The trailers, without what makes them more than the other side reads: first the details, then all but the status. */
   #end(trailer: Headers | undefined): Uint8Array {
+    const { headBytes, headFields } = this.#host.limits;
     const whole = encodeEnd(trailer);
-    if (whole.length <= this.#host.limits.headBytes || trailer === undefined) return whole;
+    const fits = (end: Uint8Array, fields: Headers) =>
+      end.length <= headBytes && [...fields.keys()].length <= headFields;
+    if (trailer === undefined || fits(whole, trailer)) return whole;
     trailer.delete("grpc-status-details-bin");
-    trailer.set("grpc-message", (trailer.get("grpc-message") ?? "").slice(0, 1_024));
-    return encodeEnd(trailer);
+    const withoutDetails = encodeEnd(trailer);
+    if (fits(withoutDetails, trailer)) return withoutDetails;
+    // Percent-encoded; a cut escape would not decode at all.
+    const message = (trailer.get("grpc-message") ?? "").slice(0, 1_024).replace(/%[0-9a-f]{0,2}/gi, "?");
+    return encodeEnd(new Headers({ "grpc-status": trailer.get("grpc-status") ?? "13", "grpc-message": message }));
   }
 }

@@ -11,7 +11,7 @@ import type { Clock } from "../crypto/ambient.js";
 import { Bug, InvalidInput, Unavailable } from "../crypto/fault.js";
 import { FrameQueue } from "./frame-queue.js";
 import type { SessionJob, SessionResult, SessionSeat } from "./session-job.js";
-import type { SessionHandle, SessionPool } from "./session-pool.js";
+import type { SessionHandle, SessionRunner } from "./session-pool.js";
 
 /** Opens one stream to a peer; ends or fails with the signal. */
 export type OpenExchange = (
@@ -47,7 +47,7 @@ const keyOf = (sessionId: Uint8Array): string => Buffer.from(sessionId).toString
  */
 export class SessionExchange {
   readonly #options: SessionExchangeOptions;
-  readonly #pool: SessionPool;
+  readonly #pool: Pick<SessionRunner, "run">;
   readonly #open: OpenExchange;
   readonly #clock: Clock;
   readonly #live = new Map<string, Live>();
@@ -57,7 +57,11 @@ export class SessionExchange {
 
   constructor(
     options: SessionExchangeOptions,
-    dependencies: { readonly pool: SessionPool; readonly open: OpenExchange; readonly clock: Clock },
+    dependencies: {
+      readonly pool: Pick<SessionRunner, "run">;
+      readonly open: OpenExchange;
+      readonly clock: Clock;
+    },
   ) {
     this.#options = options;
     this.#pool = dependencies.pool;

@@ -46,11 +46,20 @@ export interface RunningSession {
   readonly progress: Progress<SessionResult>;
 }
 
+/** The protocols that jobs run. A session thread runs exactly these. */
+export const PROTOCOLS = { keygen, frostSign } as const;
+
+export interface SessionDependencies {
+  readonly random: Random;
+  readonly sign: SignIdentity;
+  readonly protocols: typeof PROTOCOLS;
+}
+
 /** @throws InvalidInput when the job's parameters do not fit the parties */
 export function startSession(
   job: SessionJob,
   seat: SessionSeat,
-  dependencies: { readonly random: Random; readonly sign: SignIdentity },
+  { protocols, ...dependencies }: SessionDependencies,
 ): RunningSession {
   const group = new Group(seat.parties.map((party) => ({ ...party, id: partyId(party.id) })));
   const self = partyId(seat.self);
@@ -79,7 +88,7 @@ export function startSession(
           threshold,
         });
       }
-      return start(keygen, {
+      return start(protocols.keygen, {
         pub: { scheme, threshold, walletId },
         secret: undefined,
         toResult: (share) => ({ kind: "keygen", keyShare: encodeKeyShare(share) }),
@@ -93,7 +102,7 @@ export function startSession(
         message,
         bip32Tweak: Scalar.plus(Scalar.zero, bip32Tweak as Scalar),
       }));
-      return start(frostSign, {
+      return start(protocols.frostSign, {
         pub: { key, items, authorization: job.authorization },
         secret: secretShare,
         toResult: (signatures) => ({ kind: "frost-sign", signatures }),

@@ -1,3 +1,4 @@
+import type { KeyObject } from "node:crypto";
 import { Worker } from "node:worker_threads";
 import type { Clock } from "../crypto/ambient.js";
 import { Bug, Unavailable } from "../crypto/fault.js";
@@ -14,8 +15,8 @@ const LINK_GRACE_MS = 300;
 export interface SessionPoolOptions {
   /** Worker threads, 1 to 64. */
   readonly workers: number;
-  /** Seed of this node's Ed25519 identity, 32 bytes; secret. */
-  readonly identitySeed: Uint8Array;
+  /** This node's Ed25519 identity. */
+  readonly identity: KeyObject;
   /** Sessions at once over all workers; one more is refused. */
   readonly maxSessions: number;
   /** Longest wait for one round. */
@@ -38,6 +39,13 @@ export interface SessionHandle {
   readonly result: Promise<SessionResult>;
 }
 
+/** Whatever runs a node's sessions. */
+export interface SessionRunner {
+  /** @throws Unavailable `session-limit` when too many sessions run */
+  run(job: SessionJob, seat: SessionSeat, wire: SessionWire): SessionHandle;
+  close(): Promise<void>;
+}
+
 interface Running {
   readonly worker: Worker;
   readonly wire: SessionWire;
@@ -50,7 +58,7 @@ interface Running {
 }
 
 /** Runs sessions in warm worker threads, each session whole in one thread, and holds the clocks that they have not. */
-export class SessionPool {
+export class SessionPool implements SessionRunner {
   readonly #options: SessionPoolOptions;
   readonly #clock: Clock;
   #workers: Worker[] = [];
@@ -69,7 +77,6 @@ export class SessionPool {
     return pool;
   }
 
-  /** @throws Unavailable `session-limit` when too many sessions run */
   run(job: SessionJob, seat: SessionSeat, wire: SessionWire): SessionHandle {
     if (this.#running.size >= this.#options.maxSessions) {
       throw new Unavailable("session-limit", "too many sessions run at once; try again", {
@@ -117,7 +124,7 @@ export class SessionPool {
 
   async #spawn(): Promise<void> {
     const worker = new Worker(new URL("./session-worker.js", import.meta.url), {
-      workerData: { identitySeed: this.#options.identitySeed },
+      workerData: { identity: this.#options.identity },
     });
     worker.on("message", (report: WorkerReport) => this.#onReport(report));
     worker.on("error", (error) => this.#onCrash(worker, error.message));

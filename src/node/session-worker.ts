@@ -3,11 +3,12 @@
  * arithmetic never blocks the event loop that serves peers. A thread that crashes takes its sessions with it; they
  * are never resumed.
  */
+import type { KeyObject } from "node:crypto";
 import { parentPort, workerData } from "node:worker_threads";
-import { ed25519PrivateKey, signEd25519 } from "../crypto/ed25519.js";
+import { signEd25519 } from "../crypto/ed25519.js";
 import { Bug } from "../crypto/fault.js";
 import { systemRandom } from "./ambient.js";
-import { type RunningSession, type SessionJob, type SessionSeat, startSession } from "./session-job.js";
+import { PROTOCOLS, type RunningSession, type SessionJob, type SessionSeat, startSession } from "./session-job.js";
 import { describeEnd, type WorkerReport } from "./session-report.js";
 
 /** What the pool tells a worker. */
@@ -18,8 +19,12 @@ export type WorkerOrder =
 
 const port = parentPort;
 if (port === null) throw new Bug("the session worker runs as a worker thread");
-const identity = ed25519PrivateKey((workerData as { identitySeed: Uint8Array }).identitySeed);
-const dependencies = { random: systemRandom, sign: (message: Uint8Array) => signEd25519(identity, message) };
+const { identity } = workerData as { readonly identity: KeyObject };
+const dependencies = {
+  random: systemRandom,
+  sign: (message: Uint8Array) => signEd25519(identity, message),
+  protocols: PROTOCOLS,
+};
 const sessions = new Map<number, RunningSession>();
 
 const report = (message: WorkerReport): void => port.postMessage(message);

@@ -1,5 +1,5 @@
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
-import { KeyShareSchema } from "../../gen/mpcwallet/keygen/v1/keygen_pb.js";
+import { type KeyShare as KeyShareMessage, KeyShareSchema } from "../../gen/mpcwallet/keygen/v1/keygen_pb.js";
 import { Point, Scalar } from "../crypto/curve.js";
 import { InvalidInput } from "../crypto/fault.js";
 import { hashTuple } from "../crypto/transcript.js";
@@ -39,25 +39,56 @@ export function keyDigest(key: PublicKeyPackage): Uint8Array {
   ]);
 }
 
+/** The share, secret included. */
 export function encodeKeyShare(share: KeyShare): Uint8Array {
-  return toBinary(
-    KeyShareSchema,
-    create(KeyShareSchema, {
-      scheme: share.scheme,
-      threshold: share.threshold,
-      self: share.self,
-      secretShare: Scalar.toProto(share.secretShare),
-      publicShares: [...share.publicShares].map(([party, point]) => ({ party, point: point.toProto() })),
-      groupKey: share.groupKey.toProto(),
-      chainCode: share.chainCode,
-    }),
-  );
+  const message = publicFields(share);
+  message.self = share.self;
+  message.secretShare = Scalar.toProto(share.secretShare);
+  return toBinary(KeyShareSchema, message);
+}
+
+/** The same message without the fields of one party; equal at all parties. */
+export function encodePublicKeyPackage(key: PublicKeyPackage): Uint8Array {
+  return toBinary(KeyShareSchema, publicFields(key));
+}
+
+/** Reads what `encodePublicKeyPackage` wrote. @throws InvalidInput `key-package` when the bytes are no such package */
+export function decodePublicKeyPackage(bytes: Uint8Array): PublicKeyPackage {
+  try {
+    const { scheme, threshold, publicShares, groupKey, chainCode } = fromBinary(KeyShareSchema, bytes);
+    const shares = new Map(publicShares.map(({ party, point }) => [partyId(party), Point.fromProto(point)]));
+    const known = scheme === "frost" || scheme === "cggmp24";
+    if (known && threshold >= 1 && threshold <= shares.size && chainCode.length === 32) {
+      return {
+        scheme,
+        threshold,
+        publicShares: shares,
+        groupKey: Point.fromProto(groupKey),
+        chainCode: Uint8Array.from(chainCode),
+      };
+    }
+  } catch {
+    // Points and party indices that are none say no more than that.
+  }
+  throw new InvalidInput("key-package", "the bytes are no public key package");
+}
+
+function publicFields(key: PublicKeyPackage): KeyShareMessage {
+  return create(KeyShareSchema, {
+    scheme: key.scheme,
+    threshold: key.threshold,
+    publicShares: [...key.publicShares].map(([party, point]) => ({ party, point: point.toProto() })),
+    groupKey: key.groupKey.toProto(),
+    chainCode: key.chainCode,
+  });
 }
 
 /** @throws InvalidInput `key-share` when the bytes are no share, or the secret does not fit its public share */
 export function decodeKeyShare(bytes: Uint8Array): KeyShare {
   const message = fromBinary(KeyShareSchema, bytes);
-  const { scheme, threshold, chainCode } = message;
+  const { scheme, threshold } = message;
+  // A copy: protobuf hands out views, and callers erase the bytes of a share after use.
+  const chainCode = Uint8Array.from(message.chainCode);
   if (scheme !== "frost" && scheme !== "cggmp24") throw new InvalidInput("key-share", "unknown scheme", { scheme });
   const publicShares = new Map(
     message.publicShares.map(({ party, point }) => [partyId(party), Point.fromProto(point)]),

@@ -102,7 +102,7 @@ export class AuditDatabase {
     await sql`grant select, insert on audit_log, byzantine_violations, presignature_usage to ${to}`.execute(
       this.kysely,
     );
-    await sql`grant select, update on audit_head to ${to}`.execute(this.kysely);
+    await sql`grant select, update on audit_head, leader_fence to ${to}`.execute(this.kysely);
     await sql`grant select, insert, update on transactions, voting_rounds to ${to}`.execute(this.kysely);
   }
 

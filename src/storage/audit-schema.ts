@@ -1,5 +1,6 @@
 import type { ColumnType, Generated, Kysely, Migration, MigrationProvider } from "kysely";
 import * as auditTrail from "../../migrations/0001-audit-trail.js";
+import * as paymentRecords from "../../migrations/0002-payment-records.js";
 
 /** int8: a string from pg, a number or bigint from PGlite. */
 type Int8 = ColumnType<string | number | bigint, string | bigint, string | bigint>;
@@ -36,6 +37,8 @@ export interface AuditTables {
     details: Json;
     created_at: Time;
     updated_at: Time;
+    record: Bytes;
+    revision: Int8;
   };
   voting_rounds: {
     round_id: string;
@@ -80,11 +83,13 @@ export interface AuditTables {
     hash: Bytes;
   };
   audit_head: { id: number; sequence: Int8; hash: Bytes };
+  leader_fence: { id: number; fencing: Int8 };
 }
 
 /** The migrations in order. A list, not a folder scan: what runs against the database is what was compiled. */
 export const MIGRATIONS: Readonly<Record<string, Migration>> = {
   "0001-audit-trail": auditTrail,
+  "0002-payment-records": paymentRecords,
 };
 
 export const migrationProvider: MigrationProvider = {

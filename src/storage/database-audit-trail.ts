@@ -82,8 +82,8 @@ export class DatabaseAuditTrail implements AuditTrail {
         walletId: row.wallet_id,
         subject: row.subject,
         payload: row.payload as Readonly<Record<string, unknown>>,
-        previousHash: row.previous_hash,
-        hash: row.hash,
+        previousHash: Uint8Array.from(row.previous_hash), // pg answers Buffers
+        hash: Uint8Array.from(row.hash),
       }));
     } catch (cause) {
       throw databaseUnavailable(cause);

@@ -2,6 +2,7 @@ import type { Clock } from "../crypto/ambient.js";
 import { InvalidInput, Unavailable } from "../crypto/fault.js";
 import type { Coordination, Lease } from "../wallet/coordination.js";
 import { checkKey, checkTtl, checkValue, HeldLease } from "./held-lease.js";
+import { OrderedMap } from "./ordered-map.js";
 
 const MAX_KEYS = 100_000;
 const MAX_CANDIDATES = 1_000;
@@ -23,20 +24,43 @@ interface Entry {
   readonly expiresAtMs: number;
 }
 
+/** Where a space keeps what must outlive the process. Each call resolves when the change is durable, in call order. */
+export interface SpaceJournal {
+  saveValue(key: string, value: Uint8Array | undefined): Promise<void>;
+  saveCounter(counter: string, sum: bigint): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** What a journal had when it was opened. */
+export interface SpaceContent {
+  readonly values: ReadonlyMap<string, Uint8Array>;
+  readonly counters: ReadonlyMap<string, bigint>;
+  /** Above every fencing number that was ever granted. */
+  readonly revision: bigint;
+}
+
 /**
  * What etcd is to several coordinators, in the memory of one process: the embedded default, and the reference that the
- * etcd adapter is tested against. Each coordinator has its own connection.
+ * etcd adapter is tested against. Each coordinator has its own connection. Without a journal everything ends with the
+ * process; with one (`JournaledSpace`) only leases and values with a TTL do.
  */
 export class MemorySpace {
   readonly clock: Clock;
-  readonly entries = new Map<string, Entry>();
+  readonly journal: SpaceJournal | undefined;
+  readonly entries = new OrderedMap<Entry>();
   readonly counters = new Map<string, bigint>();
   readonly #grants = new Map<string, Grant>();
   readonly #waiters = new Map<string, Set<Waiter>>();
   #revision = 0n;
 
-  constructor(clock: Clock) {
+  constructor(clock: Clock, restored?: { readonly journal: SpaceJournal; readonly content: SpaceContent }) {
     this.clock = clock;
+    this.journal = restored?.journal;
+    for (const [key, value] of restored?.content.values ?? []) {
+      this.entries.set(key, { value, expiresAtMs: Number.POSITIVE_INFINITY });
+    }
+    for (const [counter, sum] of restored?.content.counters ?? []) this.counters.set(counter, sum);
+    this.#revision = restored?.content.revision ?? 0n;
   }
 
   connect(): MemoryCoordination {
@@ -150,6 +174,7 @@ export class MemoryCoordination implements Coordination {
     if (counters.size >= MAX_KEYS && !counters.has(counter)) throw full();
     const sum = (counters.get(counter) ?? 0n) + amount;
     counters.set(counter, sum);
+    if (amount !== 0n) await this.#space.journal?.saveCounter(counter, sum);
     return sum;
   }
 
@@ -170,7 +195,10 @@ export class MemoryCoordination implements Coordination {
     const { entries, clock } = this.#space;
     if (entries.size >= MAX_KEYS && !entries.has(key)) throw full();
     const expiresAtMs = ttlMs === undefined ? Number.POSITIVE_INFINITY : clock.monotonicMs() + ttlMs;
-    entries.set(key, { value: Uint8Array.from(value), expiresAtMs });
+    const copy = Uint8Array.from(value);
+    entries.set(key, { value: copy, expiresAtMs });
+    // A value with a TTL takes the place of a durable one there too.
+    await this.#space.journal?.saveValue(key, ttlMs === undefined ? copy : undefined);
     return true;
   }
 
@@ -178,13 +206,13 @@ export class MemoryCoordination implements Coordination {
     this.#assertOpen();
     checkKey(key);
     this.#space.entries.delete(key);
+    await this.#space.journal?.saveValue(key, undefined);
   }
 
   async list(prefix: string): Promise<ReadonlyMap<string, Uint8Array>> {
     this.#assertOpen();
     const found = new Map<string, Uint8Array>();
-    const keys = [...this.#space.entries.keys()].filter((key) => key.startsWith(prefix)).sort();
-    for (const key of keys) {
+    for (const key of this.#space.entries.withPrefix(prefix)) {
       const value = this.#space.read(key);
       if (value !== undefined) found.set(key, Uint8Array.from(value));
     }

@@ -9,7 +9,7 @@ import { feeSat, type InputType, inputWeight, outputWeight, transactionWeight } 
  *
  * 1. branch and bound: a set that needs no change, no further above the target than change would cost;
  * 2. single random draw: private, and leaves change of useful size;
- * 3. knapsack: the smallest sum above the target that random subsets find.
+ * 3. knapsack: the smallest sum above the target that random subsets find, or one coin that is enough alone.
  *
  * Largest first is the last resort, when the others need more inputs than a transaction may have.
  */
@@ -127,25 +127,32 @@ function prepare<C extends Candidate>(candidates: readonly C[], target: Selectio
   return { target, coins, needed, neededWithChange, costOfChange: neededWithChange - needed };
 }
 
-/** Depth-first over "take or leave", largest first; leaves a branch that cannot reach the target or passed beyond it. */
+/**
+ * Depth-first over "take or leave", largest first; leaves a branch that cannot reach the target or passed beyond it.
+ * Keeps the set of least waste: what is above the target, and the price of spending each input now instead of later.
+ */
 function branchAndBound<C extends Candidate>(search: Search<C>): C[] | undefined {
-  const { coins, needed } = search;
+  const { coins, needed, target } = search;
+  const ratesSatPerKvb = Number(target.feeRateSatPerKvb - target.longTermFeeRateSatPerKvb);
+  const earlySat = (inputWeight(target.changeInputType) * ratesSatPerKvb) / 4000;
   const ceiling = needed + search.costOfChange;
   const remaining = new Array<number>(coins.length + 1).fill(0);
   for (let index = coins.length - 1; index >= 0; index--) {
     remaining[index] = (remaining[index + 1] ?? 0) + (coins[index]?.effective ?? 0);
   }
-  let best: { readonly sum: number; readonly taken: readonly number[] } | undefined;
+  let best: { readonly waste: number; readonly taken: readonly number[] } | undefined;
   const taken: number[] = [];
   let sum = 0;
   let next = 0;
   for (let branch = 0; branch < BRANCHES_MAX; branch++) {
     const coin = coins[next];
-    const beyond = sum > ceiling || taken.length > search.target.maxInputs;
+    const beyond = sum > ceiling || taken.length > target.maxInputs;
     const hopeless = sum + (remaining[next] ?? 0) < needed;
-    if (!beyond && sum >= needed && (best === undefined || sum < best.sum)) {
-      best = { sum, taken: [...taken] };
-      if (sum === needed) break;
+    const waste = sum - needed + taken.length * earlySat;
+    if (!beyond && sum >= needed && (best === undefined || waste < best.waste)) {
+      best = { waste, taken: [...taken] };
+      // With fees as they are expected to be, or higher, nothing beats an exact match of few inputs by much.
+      if (sum === needed && earlySat >= 0) break;
     }
     if (beyond || hopeless || sum >= needed || coin === undefined) {
       const last = taken.pop();
@@ -181,13 +188,14 @@ function singleRandomDraw<C extends Candidate>(search: Search<C>, random: Random
   return undefined;
 }
 
-/** Random subsets of the coins below the target, or the smallest coin above it, whichever ends closer. */
-function knapsack<C extends Candidate>(search: Search<C>, random: Random): C[] | undefined {
+/** The smallest coin that is enough alone, and the random subset of smaller coins that ends closest above the target. */
+function knapsack<C extends Candidate>(search: Search<C>, random: Random): C[][] {
   const goal = search.neededWithChange;
   const larger = search.coins.filter(({ effective }) => effective >= goal).at(-1);
   const smaller = search.coins.filter(({ effective }) => effective < goal);
   const total = smaller.reduce((sum, { effective }) => sum + effective, 0);
-  if (total < goal) return larger === undefined ? undefined : [larger.candidate];
+  const alone = larger === undefined ? [] : [[larger.candidate]];
+  if (total < goal) return alone;
   let best: readonly Coin<C>[] = smaller;
   let bestSum = total;
   for (let round = 0; round < KNAPSACK_ROUNDS && bestSum > goal; round++) {
@@ -211,8 +219,7 @@ function knapsack<C extends Candidate>(search: Search<C>, random: Random): C[] |
       sum -= coin.effective;
     }
   }
-  if (larger !== undefined && larger.effective <= bestSum) return [larger.candidate];
-  return best.map(({ candidate }) => candidate);
+  return [...alone, best.map(({ candidate }) => candidate)];
 }
 
 function largestFirst<C extends Candidate>(search: Search<C>): C[] | undefined {
@@ -252,11 +259,10 @@ export function selectCoins<C extends Candidate>(
   const search = prepare(candidates, target);
   const exact = branchAndBound(search);
   const drawn = singleRandomDraw(search, random);
-  const packed = knapsack(search, random);
   const best = cheapest<C>([
     exact && settle(exact, target, "branch-and-bound"),
     drawn && settle(drawn, target, "single-random-draw"),
-    packed && settle(packed, target, "knapsack"),
+    ...knapsack(search, random).map((packed) => settle(packed, target, "knapsack")),
   ]);
   if (best !== undefined) return best;
   const largest = largestFirst(search);

@@ -24,4 +24,6 @@ export interface GeneratedKey {
   readonly chainCode: Uint8Array;
   /** Digest of all public shares, equal at all parties, 32 bytes. */
   readonly keyDigest: Uint8Array;
+  /** Public shares of all parties, serialized; the adapter has checked that `keyDigest` is its digest. */
+  readonly publicKeyPackage: Uint8Array;
 }

@@ -77,7 +77,13 @@ function inflate(field: Uint8Array): string | undefined {
   const length = field[0] ?? 0;
   if (length >= METADATA_BYTES || field.subarray(1 + length).some((byte) => byte !== 0)) return undefined;
   try {
-    const json = inflateRawSync(field.subarray(1, 1 + length), { maxOutputLength: METADATA_MAX_BYTES });
+    const options = { maxOutputLength: METADATA_MAX_BYTES, info: true };
+    // With `info` the call also tells how much input it took; bytes after the compressed stream would be ignored.
+    const { buffer: json, engine } = inflateRawSync(field.subarray(1, 1 + length), options) as unknown as {
+      buffer: Uint8Array;
+      engine: { bytesWritten: number };
+    };
+    if (engine.bytesWritten !== length) return undefined;
     return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(json);
   } catch {
     return undefined;

@@ -10,6 +10,7 @@ import { type RequestRules, type VerifiedPaymentRequest, verifyPaymentRequest } 
 import type { PaymentPolicy } from "../consensus/policy.js";
 import { refused } from "../consensus/refusal.js";
 import type { SignMessage, VerifySignature } from "../consensus/signature.js";
+import { wholeMs } from "../consensus/unix-time.js";
 import { DAY_MS, refuseApproval, type VoteStore, withApproval } from "../consensus/vote-ledger.js";
 import type { Clock } from "../crypto/ambient.js";
 import { InvalidInput } from "../crypto/fault.js";
@@ -168,14 +169,14 @@ export class PaymentGuard {
   #proposalReasons(proposal: PaymentProposal): ProposalReason[] {
     const nowMs = this.#parts.clock.nowMs();
     const reasons: ProposalReason[] = [];
-    if (proposal.expiresAtMs <= BigInt(nowMs)) reasons.push("proposal-expired");
-    if (proposal.expiresAtMs > BigInt(nowMs + REPLAY_WINDOW_MS)) reasons.push("proposal-expiry-too-far");
+    if (proposal.expiresAtMs <= wholeMs(nowMs)) reasons.push("proposal-expired");
+    if (proposal.expiresAtMs > wholeMs(nowMs + REPLAY_WINDOW_MS)) reasons.push("proposal-expiry-too-far");
     if (proposal.policyVersion !== this.#parts.policy().version) reasons.push("policy-version-differs");
     return reasons;
   }
 
-  #view({ proposed, wallet }: Opened): Promise<ChainView> {
-    return fetchChainView(proposed, wallet.account, this.#parts.chain);
+  #view({ proposed }: Opened): Promise<ChainView> {
+    return fetchChainView(proposed, this.#parts.chain);
   }
 
   async #check(proposal: PaymentProposal, { wallet, request }: Opened, view: ChainView): Promise<CheckVerdict> {
@@ -216,7 +217,7 @@ export class PaymentGuard {
       requestId: payment.requestId,
       walletId: payment.walletId,
       amountSat: payment.amountSat,
-      approvedAtMs: this.#parts.clock.nowMs(),
+      approvedAtMs: Math.floor(this.#parts.clock.nowMs()),
       expiresAtMs: opened.request.expiresAtMs,
       changeIndex: payment.changeIndex,
     };

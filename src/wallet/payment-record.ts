@@ -8,6 +8,7 @@ import {
 import { PaymentRecordSchema, Phase as StoredPhase } from "../../gen/mpcwallet/consensus/v1/record_pb.js";
 import { readPaymentRequest, type VerifiedPaymentRequest } from "../consensus/payment-request.js";
 import { createdState, type Phase, type TransactionState } from "../consensus/transaction-state.js";
+import { wholeMs } from "../consensus/unix-time.js";
 import { Bug } from "../crypto/fault.js";
 import type { BallotView, PaymentView, TimelineEntry, VotesView } from "./wallet-application.js";
 
@@ -84,25 +85,25 @@ export function encodePaymentRecord(record: PaymentRecord): Uint8Array {
     txid: state.txid,
     psbt: state.psbt,
     feeSat: state.feeSat,
-    votesExpireAtMs: BigInt(state.votesExpireAtMs),
+    votesExpireAtMs: wholeMs(state.votesExpireAtMs),
     signedTransaction: state.signedTransaction,
     signingRetries: state.signingRetries,
     broadcastRetries: state.broadcastRetries,
     confirmedHeight: state.confirmedHeight,
-    createdAtMs: BigInt(record.createdAtMs),
-    changedAtMs: BigInt(state.changedAtMs),
+    createdAtMs: wholeMs(record.createdAtMs),
+    changedAtMs: wholeMs(state.changedAtMs),
     proposalDigest: record.proposalDigest,
     policyVersion: record.policyVersion,
     approvalsNeeded: record.approvalsNeeded,
     ballots: record.ballots.map(({ ballot, receivedAtMs, durationMs }) => ({
       ballot,
-      receivedAtMs: BigInt(receivedAtMs),
+      receivedAtMs: wholeMs(receivedAtMs),
       durationUs: toMicroseconds(durationMs),
     })),
     timeline: record.timeline.map(({ step, nodeId, startedAtMs, durationMs, outcome }) => ({
       step,
       nodeId,
-      startedAtMs: BigInt(startedAtMs),
+      startedAtMs: wholeMs(startedAtMs),
       durationUs: toMicroseconds(durationMs),
       outcome,
     })),
@@ -179,15 +180,10 @@ export function sameRequest(a: SignedPaymentRequest, b: SignedPaymentRequest): b
   return Buffer.compare(bytes(a), bytes(b)) === 0;
 }
 
-export function paymentView(
-  record: PaymentRecord,
-  content: {
-    readonly recipients: PaymentView["recipients"];
-    readonly metadataJson: string;
-    readonly tipHeight: number;
-  },
-): PaymentView {
+/** `tipHeight` of the chain as last seen, for the number of confirmations. */
+export function paymentView(record: PaymentRecord, tipHeight: number): PaymentView {
   const { state } = record;
+  const content = readPaymentRequest(record.signedRequest);
   const { confirmedHeight } = state;
   return {
     paymentId: record.paymentId,

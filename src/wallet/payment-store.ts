@@ -22,11 +22,15 @@ function newestFirst(records: Iterable<PaymentRecord>): PaymentRecord[] {
   return [...records].sort((a, b) => b.createdAtMs - a.createdAtMs || (a.paymentId < b.paymentId ? 1 : -1));
 }
 
+function unknownCursor(): InvalidInput {
+  return new InvalidInput("cursor-unknown", "no such payment in this wallet's history");
+}
+
 /** Throws `InvalidInput` "cursor-unknown". */
 function page(records: readonly PaymentRecord[], query: { limit: number; before: string }): PaymentRecord[] {
   if (query.before === "") return records.slice(0, query.limit);
   const place = records.findIndex(({ paymentId }) => paymentId === query.before);
-  if (place < 0) throw new InvalidInput("cursor-unknown", "no such payment in this wallet's history");
+  if (place < 0) throw unknownCursor();
   return records.slice(place + 1, place + 1 + query.limit);
 }
 
@@ -63,20 +67,30 @@ export class MemoryPaymentStore implements PaymentStore {
 
 const PAYMENTS = "/payments/";
 const OPEN = "/open-payments/";
+const HISTORY = "/payment-history/";
+
+/** Finished payments that one coordinator keeps in the shared store; older ones are in the audit trail. */
+export const KEPT_MAX = 20_000;
 
 /**
- * In the coordinators' shared store (etcd, or memory in an embedded set-up): `/payments/{id}` holds the record and
- * `/open-payments/{id}` marks the unfinished ones. Histories are read whole, which is fine for thousands of payments;
- * a bigger firm lists from the audit database.
+ * In the coordinators' shared store (etcd, or memory in an embedded set-up): `/payments/{id}` holds the record,
+ * `/open-payments/{id}` marks the unfinished ones, `/payment-history/{wallet}/{time}/{id}` orders them.
  */
 export class CoordinatedPaymentStore implements PaymentStore {
   readonly #coordination: Coordination;
   readonly #lease: () => Lease | undefined;
+  readonly #keptMax: number;
+  /** Finished here, oldest first. */
+  readonly #finished: PaymentRecord[] = [];
 
   /** With a lease, writes are refused once another coordinator leads. */
-  constructor(dependencies: { readonly coordination: Coordination; readonly lease?: () => Lease | undefined }) {
+  constructor(
+    dependencies: { readonly coordination: Coordination; readonly lease?: () => Lease | undefined },
+    options: { readonly keptMax: number } = { keptMax: KEPT_MAX },
+  ) {
     this.#coordination = dependencies.coordination;
     this.#lease = dependencies.lease ?? (() => undefined);
+    this.#keptMax = options.keptMax;
   }
 
   async #write(key: string, value: Uint8Array): Promise<void> {
@@ -87,10 +101,19 @@ export class CoordinatedPaymentStore implements PaymentStore {
 
   async put(record: PaymentRecord): Promise<void> {
     const { paymentId } = record;
-    // The mark comes before the record and goes after it, so that no crash hides an unfinished payment.
-    if (isOpen(record) && record.revision <= 1n) await this.#write(OPEN + paymentId, new Uint8Array(0));
+    // The marks come before the record and go after it, so that no crash hides an unfinished payment.
+    if (record.revision <= 1n) {
+      const empty = new Uint8Array(0);
+      await Promise.all([this.#write(OPEN + paymentId, empty), this.#write(historyKey(record), empty)]);
+    }
     await this.#write(PAYMENTS + paymentId, encodePaymentRecord(record));
-    if (!isOpen(record)) await this.#coordination.delete(OPEN + paymentId);
+    if (isOpen(record)) return;
+    await this.#coordination.delete(OPEN + paymentId);
+    this.#finished.push(record);
+    const oldest = this.#finished.length > this.#keptMax ? this.#finished.shift() : undefined;
+    if (oldest === undefined) return;
+    const keys = [historyKey(oldest), PAYMENTS + oldest.paymentId];
+    await Promise.all(keys.map((key) => this.#coordination.delete(key)));
   }
 
   async get(paymentId: string): Promise<PaymentRecord | undefined> {
@@ -99,9 +122,12 @@ export class CoordinatedPaymentStore implements PaymentStore {
   }
 
   async list(query: { walletId: string; limit: number; before: string }): Promise<readonly PaymentRecord[]> {
-    const stored = await this.#coordination.list(PAYMENTS);
-    const records = [...stored.values()].map(decodePaymentRecord);
-    return page(newestFirst(records.filter(({ walletId }) => walletId === query.walletId)), query);
+    const keys = [...(await this.#coordination.list(`${HISTORY}${query.walletId}/`)).keys()].sort().reverse();
+    const ids = keys.map((key) => key.slice(key.lastIndexOf("/") + 1));
+    const from = query.before === "" ? 0 : ids.indexOf(query.before) + 1;
+    if (query.before !== "" && from === 0) throw unknownCursor();
+    const records = await Promise.all(ids.slice(from, from + query.limit).map((paymentId) => this.get(paymentId)));
+    return records.flatMap((record) => record ?? []);
   }
 
   async unfinished(): Promise<readonly PaymentRecord[]> {
@@ -113,4 +139,8 @@ export class CoordinatedPaymentStore implements PaymentStore {
     }
     return newestFirst(records).reverse();
   }
+}
+
+function historyKey({ walletId, createdAtMs, paymentId }: PaymentRecord): string {
+  return `${HISTORY}${walletId}/${Math.floor(createdAtMs).toString().padStart(16, "0")}/${paymentId}`;
 }

@@ -1,5 +1,6 @@
 import type { ApprovalCertificate, PaymentProposal } from "../../gen/mpcwallet/consensus/v1/consensus_pb.js";
 import type { Evidence } from "../../gen/mpcwallet/session/v1/session_pb.js";
+import type { Account } from "./account.js";
 
 /** How a coordinator starts a signing session on its signers. Adapter: the peer RPC (coordinator/). */
 export interface PeerSigning {
@@ -27,9 +28,19 @@ export interface SigningAnswer {
   readonly evidence: readonly Evidence[];
 }
 
+/** What is public about the wallet whose signing session failed. */
+export interface JudgedWallet {
+  readonly account: Account;
+  /** Party order; party index is the position plus one. */
+  readonly roster: ReadonlyMap<string, Uint8Array>;
+  /** Public shares of all parties, serialized; empty when they are not known, then nothing about shares is provable. */
+  readonly publicKeyPackage: Uint8Array;
+}
+
 /** Decides about evidence that a signer reported; returns the node ids that it proves guilty. Nobody's word is taken. */
 export type JudgeEvidence = (report: {
   readonly reporter: string;
   readonly order: SigningOrder;
+  readonly wallet: JudgedWallet;
   readonly evidence: readonly unknown[];
 }) => readonly { readonly nodeId: string; readonly check: string; readonly evidence: Uint8Array }[];

@@ -9,6 +9,8 @@ import type { KeyPath } from "./account.js";
  */
 
 export const PSBT_MAX_BYTES = 131_072;
+/** Inputs, and outputs; more could not be checked in reasonable time. One-byte counts. */
+export const PARTS_MAX = 252;
 
 /** A key's place and fingerprint as a PSBT names it. */
 export interface ClaimedDerivation {
@@ -83,8 +85,10 @@ export function decodeProposedTransaction(psbtBytes: Uint8Array): ProposedTransa
   try {
     const psbt = PsbtCodec.fromBuffer(psbtBytes);
     const transaction = Transaction.fromBuffer(psbt.data.getTransaction());
+    const { ins, outs } = transaction;
+    if (ins.length === 0 || ins.length > PARTS_MAX || outs.length === 0 || outs.length > PARTS_MAX) return undefined;
     const inputs: ProposedInput[] = [];
-    for (const [index, { hash, index: vout, sequence }] of transaction.ins.entries()) {
+    for (const [index, { hash, index: vout, sequence }] of ins.entries()) {
       const fields = psbt.data.inputs[index];
       if (fields?.witnessUtxo === undefined || !isUntouched(fields)) return undefined;
       inputs.push({
@@ -96,12 +100,11 @@ export function decodeProposedTransaction(psbtBytes: Uint8Array): ProposedTransa
         claimedDerivation: claimedDerivation(fields),
       });
     }
-    const outputs = transaction.outs.map(({ script, value }, index) => ({
+    const outputs = outs.map(({ script, value }, index) => ({
       script,
       valueSat: BigInt(value),
       claimedDerivation: claimedDerivation(psbt.data.outputs[index] ?? {}),
     }));
-    if (inputs.length === 0 || outputs.length === 0) return undefined;
     const money = [...inputs.map(({ claimedValueSat }) => claimedValueSat), ...outputs.map(({ valueSat }) => valueSat)];
     if (money.some((sat) => sat < 0n || sat > MONEY_MAX_SAT)) return undefined;
     return { transaction, txid: transaction.getId(), inputs, outputs };

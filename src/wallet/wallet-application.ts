@@ -17,7 +17,7 @@ export interface WalletApplication {
   listWallets(): Promise<readonly WalletView[]>;
   /** Refused with "wallet-unknown". */
   getWallet(walletId: string): Promise<WalletView>;
-  /** The next unused receiving address. Every call advances the index. Refused with "gap-limit". */
+  /** The next unused receiving address. Every call advances the index. */
   newAddress(walletId: string): Promise<AddressView>;
   balance(walletId: string): Promise<BalanceView>;
   /** Unspent outputs of all addresses in use, found by a gap-limit scan. */

@@ -122,6 +122,35 @@ describe("mpc-wallet pki", () => {
     await assert.rejects(pki(["init-root", ...authority()], {}), isCode("passphrase-missing"));
   });
 
+  it("a stolen intermediate: revoked by the root with all below it, replaced at once", async () => {
+    await initialise();
+    await issueTo("node-1");
+    const authorityFile = (...names: string[]) => join(folder, "pki", ...names);
+    const readPem = (path: string) => parseCertificatesPem(readFileSync(path, "utf8"));
+    const [old] = readPem(authorityFile("intermediate", "intermediate.pem"));
+    assert.ok(old);
+    const oldList = revocationListFromPem(readFileSync(authorityFile("intermediate", "revocations.pem"), "utf8"));
+    const printed = await pki(["revoke-intermediate", ...authority(), "--reason", "key-compromise"]);
+    assert.match(printed, /pki init-intermediate/);
+    await pki(["init-intermediate", ...authority(), "--name", "mpc-wallet intermediate 2"]);
+    await pki(["csr", "--node-id", "node-1", "--out", join(node("node-1"), "next")]);
+    const request = join(node("node-1"), "next", "tls-request.pem");
+    await pki(["issue", ...authority(), "--node-id", "node-1", "--request", request]);
+
+    const [root] = readPem(authorityFile("root", "root.pem"));
+    const [next] = readPem(authorityFile("intermediate", "intermediate.pem"));
+    assert.ok(root && next);
+    const revocations = new RevocationLists({ authorities: [root, old, next] });
+    const rootList = revocationListFromPem(readFileSync(authorityFile("root", "root-revocations.pem"), "utf8"));
+    const nextList = revocationListFromPem(readFileSync(authorityFile("intermediate", "revocations.pem"), "utf8"));
+    for (const list of [oldList, nextList, rootList]) assert.equal(revocations.accept(list, clock.nowMs()).ok, true);
+    const roster = new Set(["node-1"]);
+    const verifier = new PeerIdentityVerifier({ roots: [root.der], roster, revocations }, { clock });
+    const chain = (...names: string[]) => readPem(join(node("node-1"), ...names)).map(({ der }) => der);
+    assert.deepEqual(verifier.verify(chain("tls-chain.pem"), "node-1"), { ok: false, reason: "revoked" });
+    assert.equal(verifier.verify(chain("next", "tls-chain.pem"), "node-1").ok, true);
+  });
+
   it("prints no secret and leaves no secret readable by others", async () => {
     const printed = [
       await pki(["init-root", ...authority()]),
@@ -151,7 +180,7 @@ describe("mpc-wallet pki", () => {
     chmodSync(path, 0o644);
     await assert.rejects(
       pki(["init-root", "--folder", join(folder, "b"), "--passphrase-file", path], {}),
-      isCode("passphrase-file-readable-by-others"),
+      isCode("secret-readable-by-others"),
     );
     await assert.rejects(
       pki(["init-root", "--folder", join(folder, "b"), "--passphrase-file", `${path}-missing`], {}),
@@ -212,7 +241,7 @@ describe("mpc-wallet pki", () => {
     writeFileSync(path, `${readFileSync(path, "utf8")}{"kind":"iss`);
     await assert.rejects(
       pki(["list", ...authority()]),
-      (error) => isCode("bad-register")(error) && /line 2/.test(String(error)),
+      (error) => isCode("bad-register")(error) && /line 3/.test(String(error)),
     );
   });
 });

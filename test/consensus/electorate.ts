@@ -1,5 +1,5 @@
-import { ed25519 } from "@noble/curves/ed25519.js";
 import type { SignMessage, VerifySignature } from "../../src/consensus/signature.js";
+import { ed25519PrivateKey, ed25519PublicKey, signEd25519, verifyEd25519 } from "../../src/crypto/ed25519.js";
 
 /** Nodes with Ed25519 identity keys, and a payment authority. */
 
@@ -9,18 +9,13 @@ export interface SampleNode {
   readonly sign: SignMessage;
 }
 
-export const verifySample: VerifySignature = (publicKey, message, signature) => {
-  try {
-    return ed25519.verify(signature, message, publicKey);
-  } catch {
-    return false;
-  }
-};
+export const verifySample: VerifySignature = verifyEd25519;
 
 export function sampleNode(nodeId: string): SampleNode {
-  const secret = new Uint8Array(32);
-  Buffer.from(nodeId).copy(secret);
-  return { nodeId, publicKey: ed25519.getPublicKey(secret), sign: (message) => ed25519.sign(message, secret) };
+  const seed = new Uint8Array(32);
+  Buffer.from(nodeId).copy(seed);
+  const key = ed25519PrivateKey(seed);
+  return { nodeId, publicKey: ed25519PublicKey(key), sign: (message) => signEd25519(key, message) };
 }
 
 export function sampleNodes(count: number): SampleNode[] {

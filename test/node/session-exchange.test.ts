@@ -4,7 +4,7 @@ import { createClient, createRouterTransport } from "@connectrpc/connect";
 import { schnorr } from "@noble/curves/secp256k1.js";
 import { SessionService } from "../../gen/mpcwallet/peer/v1/peer_pb.js";
 import type { Scalar } from "../../src/crypto/curve.js";
-import { ed25519PublicKey } from "../../src/crypto/ed25519.js";
+import { ed25519PrivateKey, ed25519PublicKey } from "../../src/crypto/ed25519.js";
 import { InvalidInput, PeerSilent, Unavailable } from "../../src/crypto/fault.js";
 import { systemClock, systemRandom } from "../../src/node/ambient.js";
 import { SessionExchange } from "../../src/node/session-exchange.js";
@@ -36,7 +36,13 @@ describe("sessions between nodes, in worker threads", () => {
   before(async () => {
     for (const { id } of parties) {
       const pool = await SessionPool.start(
-        { workers: 1, identitySeed: identitySeed(id), maxSessions: 4, roundTimeoutMs: 1_500, sessionTimeoutMs: 5_000 },
+        {
+          workers: 1,
+          identity: ed25519PrivateKey(identitySeed(id)),
+          maxSessions: 4,
+          roundTimeoutMs: 1_500,
+          sessionTimeoutMs: 5_000,
+        },
         { clock: systemClock },
       );
       const exchange = new SessionExchange(

@@ -1,6 +1,9 @@
 import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
 import { createHash } from "node:crypto";
+import { once } from "node:events";
 import { after, before, describe, it } from "node:test";
+import { fileURLToPath } from "node:url";
 import { sql } from "kysely";
 import pg from "pg";
 import { InvalidInput, Unavailable } from "../../src/crypto/fault.js";
@@ -253,6 +256,32 @@ describe("audit trail in PGlite", () => {
     await again.append(events(2));
     assert.deepEqual(await again.verify(), { entries: 5n, firstBroken: undefined });
     await second.close();
+  });
+});
+
+describe("audit trail in PGlite and kill -9", () => {
+  it("in 8 kills no entry that was reported as written is lost", { timeout: 120_000 }, async () => {
+    const folder = scratchFolder();
+    const script = fileURLToPath(new URL("audit-appender.js", import.meta.url));
+    let written = 0;
+    for (let round = 0; round < 8; round++) {
+      const child = spawn(process.execPath, [script, folder], { stdio: ["ignore", "pipe", "inherit"] });
+      let output = "";
+      child.stdout.on("data", (chunk: Buffer) => {
+        if (output === "") setTimeout(() => child.kill("SIGKILL"), Math.random() * 200);
+        output += chunk.toString();
+      });
+      await once(child, "close");
+      const last = Number(output.split("\n").at(-2) ?? 0);
+      assert.ok(last > written, `entry ${last} came after ${written}`);
+      written = last;
+    }
+    const database = await AuditDatabase.embedded({ folder });
+    const trail = new DatabaseAuditTrail({}, { database, clock: realClock });
+    const { entries, firstBroken } = await trail.verify();
+    assert.equal(firstBroken, undefined);
+    assert.ok(entries === BigInt(written) || entries === BigInt(written) + 1n, `${entries} of ${written}`);
+    await database.close();
   });
 });
 

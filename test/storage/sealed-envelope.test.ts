@@ -64,10 +64,15 @@ describe("sealed envelope", () => {
       assert.throws(() => parseEnvelope(text.slice(0, length), purpose), InvalidInput, `cut at ${length}`);
     }
     const compact = JSON.stringify(JSON.parse(text));
-    for (let at = 0; at < compact.length; at += 3) {
+    for (let at = 0; at < compact.length; at++) {
       const letter = compact[at] === "A" ? "B" : "A";
       const damaged = compact.slice(0, at) + letter + compact.slice(at + 1);
-      assert.throws(() => parseEnvelope(damaged, purpose), InvalidInput, `flipped at ${at}`);
+      try {
+        // The last letter of base64 has bits that mean nothing: then the bytes are the same.
+        assert.deepEqual(parseEnvelope(damaged, purpose), parseEnvelope(text, purpose), `flipped at ${at}`);
+      } catch (error) {
+        assert.ok(error instanceof InvalidInput, `flipped at ${at}: ${error}`);
+      }
     }
   });
 

@@ -2,7 +2,7 @@
  * Π-prm: s lies in the group that t generates modulo N̂. Each binary challenge is checked on its own: a batch with
  * random weights would let an s pass that is off by an element of small order.
  *
- * @source CGGMP24, Fig. 13 (Π-prm)
+ * @source CGGMP24, Π-prm
  */
 import { create } from "@bufbuild/protobuf";
 import {

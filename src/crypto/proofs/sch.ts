@@ -2,7 +2,7 @@
  * Π-sch: knowledge of the discrete logarithm of X. The commitment A is sent one round ahead (Fig. 6), so it belongs to
  * the statement, and its nonce τ proves once: two challenges for one τ reveal x.
  *
- * @source CGGMP24, Fig. 22 and Fig. 6
+ * @source CGGMP24, Π-sch, as Fig. 6 uses it
  */
 import { create } from "@bufbuild/protobuf";
 import { type SchProof as Message, SchProofSchema } from "../../../gen/mpcwallet/cggmp24/v1/proofs_pb.js";

@@ -25,7 +25,7 @@ declare module "bitcore-lib" {
 
   interface Interpreter {
     /** Name of the failed rule, empty when the interpreter gives none. */
-    readonly errstr: string;
+    errstr: string;
     checkSignatureEncoding(signature: Buffer): boolean;
     verify(
       scriptSig: Script,

@@ -46,6 +46,8 @@ export const refusalText = ({ reason, detail }: Refusal): string =>
 export interface ChainOptions {
   /** Blocks mined by one request, at most. */
   readonly maxBlocksPerRequest: number;
+  /** Transactions that may wait at one time. */
+  readonly maxMempoolTransactions: number;
   /** Fee rate that the chain reports for every target; there is no fee market here. */
   readonly feeRateSatPerKvb: number;
 }
@@ -133,13 +135,13 @@ export class Chain {
    *
    * @param raw - serialised transaction
    * @param maxFeeRateSatPerKvb - refuse what pays more; 0 for no limit
-   * @returns the verdict; never throws on any input
+   * @returns the verdict; never throws on any input, only when the journal cannot be written
    */
   accept(raw: Uint8Array, { maxFeeRateSatPerKvb }: { maxFeeRateSatPerKvb: bigint }): Acceptance {
     const judged = this.judge(raw, { maxFeeRateSatPerKvb });
     if (!judged.accepted) return judged;
+    this.#journal?.append({ transaction: raw }); // persisted before it counts
     this.#enter(judged.entry);
-    this.#journal?.append({ transaction: raw });
     return judged;
   }
 
@@ -191,15 +193,27 @@ export class Chain {
     }
     const replaced = this.#replacementFault(entry);
     if (replaced !== undefined) return replaced;
-    const ancestors = this.#mempool.ancestors(spent).size;
-    if (ancestors + 1 > MAX_MEMPOOL_CHAIN) {
-      return refusal("too-long-mempool-chain", `too many unconfirmed ancestors [limit: ${MAX_MEMPOOL_CHAIN}]`);
-    }
-    if (this.#mempool.size >= Mempool.MAX_ENTRIES) return refusal("mempool full");
+    const tooLong = this.#mempoolChainFault(spent);
+    if (tooLong !== undefined) return tooLong;
+    if (this.#mempool.size >= this.options.maxMempoolTransactions) return refusal("mempool full");
     const failure = scriptFailure(entry.raw, spent);
     return failure === undefined
       ? undefined
       : refusal("mandatory-script-verify-flag-failed", `(${failure.rule}), input ${failure.inputIndex}`);
+  }
+
+  #mempoolChainFault(spent: readonly Coin[]): Refusal | undefined {
+    const ancestors = this.#mempool.ancestors(spent);
+    const limit = `[limit: ${MAX_MEMPOOL_CHAIN}]`;
+    if (ancestors.size + 1 > MAX_MEMPOOL_CHAIN) {
+      return refusal("too-long-mempool-chain", `too many unconfirmed ancestors ${limit}`);
+    }
+    for (const ancestor of ancestors) {
+      if (this.#mempool.withDescendants([ancestor]).size + 1 > MAX_MEMPOOL_CHAIN) {
+        return refusal("too-long-mempool-chain", `too many descendants for tx ${ancestor} ${limit}`);
+      }
+    }
+    return undefined;
   }
 
   /** Waiting transactions that spend one of the same outputs. */
@@ -288,9 +302,8 @@ export class Chain {
       scriptPubKey,
       extraNonce: this.#extraNonce++,
     });
-    const connected = this.#connect(block);
     this.#journal?.append({ block: block.toBuffer() });
-    return connected;
+    return this.#connect(block);
   }
 
   /** First come, first served; what does not fit takes its descendants with it into a later block. */
@@ -324,9 +337,8 @@ export class Chain {
    * @throws InvalidInput "genesis-stays"
    */
   invalidateTip(): string {
-    const hash = this.#disconnect();
-    this.#journal?.append({ invalidated: hash });
-    return hash;
+    if (this.tip.height > 0) this.#journal?.append({ invalidated: this.tip.hash });
+    return this.#disconnect();
   }
 
   #disconnect(): string {

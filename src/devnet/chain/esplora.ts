@@ -1,5 +1,6 @@
 /** Esplora's REST routes over the devnet chain, with its JSON shapes and error texts. */
-import { address as addresses, type Transaction } from "bitcoinjs-lib";
+import { address as addresses, initEccLib, type Transaction } from "bitcoinjs-lib";
+import * as ecc from "tiny-secp256k1";
 import { REGTEST } from "./block.js";
 import type { Chain } from "./chain.js";
 import { type Coin, outpoint, scriptHash } from "./coins.js";
@@ -26,6 +27,9 @@ export function addressOf(scriptPubKey: Uint8Array): string | undefined {
     return undefined;
   }
 }
+
+// Taproot addresses are not recognised without it.
+initEccLib(ecc);
 
 /** Script of a regtest address; undefined when it is no address of this network. */
 export function scriptOfAddress(address: string): Uint8Array | undefined {

@@ -30,7 +30,7 @@ export class Faucet {
     this.#chain = chain;
   }
 
-  /** Coins that can be spent now, confirmed ones first, then those with the shortest unconfirmed chain. */
+  /** Coins that can be spent now: those with the shortest unconfirmed chain first, large ones before small ones. */
   #coins(): Coin[] {
     const nextHeight = this.#chain.tip.height + 1;
     const depth = (coin: Coin): number => (coin.confirmedHeight > 0 ? 0 : this.#chain.mempool.ancestors([coin]).size);
@@ -39,7 +39,7 @@ export class Faucet {
       .filter((coin) => !coin.coinbase || nextHeight - coin.confirmedHeight >= COINBASE_MATURITY_BLOCKS)
       .map((coin) => ({ coin, depth: depth(coin) }))
       .filter((item) => item.depth < MAX_MEMPOOL_CHAIN)
-      .sort((a, b) => a.depth - b.depth)
+      .sort((a, b) => a.depth - b.depth || Number(b.coin.valueSat - a.coin.valueSat))
       .map(({ coin }) => coin);
   }
 

@@ -24,10 +24,7 @@ export interface MempoolEntry extends SpendingTransaction {
   readonly enteredS: number;
 }
 
-/** Bounded by `MAX_ENTRIES`; the chain refuses what does not fit. */
 export class Mempool {
-  static readonly MAX_ENTRIES = 10_000;
-
   readonly #entries = new Map<string, MempoolEntry>();
   readonly #spenders = new Map<string, string>();
   /** Outputs of waiting transactions, those that a waiting transaction spends included. */

@@ -16,7 +16,7 @@ export const MAX_STANDARD_P2WSH_STACK_ITEMS = 100;
 export const MAX_STANDARD_P2WSH_ITEM_BYTES = 80;
 export const MIN_RELAY_FEE_RATE_SAT_PER_KVB = 1_000n;
 export const DUST_RELAY_FEE_RATE_SAT_PER_KVB = 3_000n;
-/** Longest chain of unconfirmed transactions, the new one included. */
+/** Unconfirmed ancestors and descendants of a waiting transaction, itself included. */
 export const MAX_MEMPOOL_CHAIN = 25;
 
 const WITNESS_SCALE = 4;

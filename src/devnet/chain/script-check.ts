@@ -7,6 +7,9 @@
  * for such a key the BIP 340 challenge and the BIP 341 tweak are computed over 31 bytes.
  *   - Schnorr.verify                        -> noble-curves, whose BIP 340 check is complete
  *   - Interpreter.verifyTaprootCommitment   -> BIP 341 "Script validation rules" with noble-curves' points
+ *
+ * Known and left: its Taproot hash writes the length of a spent scriptPubKey in one byte, which is wrong from 253 bytes
+ * on. The longest output that can exist on this chain and be spent has a script of 67 bytes (policy.ts).
  */
 import { schnorr, secp256k1 } from "@noble/curves/secp256k1.js";
 import bitcore from "bitcore-lib";
@@ -119,8 +122,12 @@ function interpreter() {
   const machine = Interpreter();
   const encoding = machine.checkSignatureEncoding.bind(machine);
   // With LOW_S set, bitcore-lib skips STRICTENC's rule on the hash type; here the rule always holds.
-  machine.checkSignatureEncoding = (signature) =>
-    encoding(signature) && (signature.length === 0 || isDefinedHashType(signature[signature.length - 1] ?? 0));
+  machine.checkSignatureEncoding = (signature) => {
+    if (!encoding(signature)) return false;
+    if (signature.length === 0 || isDefinedHashType(signature[signature.length - 1] ?? 0)) return true;
+    machine.errstr = "SCRIPT_ERR_SIG_HASHTYPE";
+    return false;
+  };
   return machine;
 }
 

@@ -39,6 +39,7 @@ export interface ChainServer {
 }
 
 const MAX_BLOCKS_PER_REQUEST = 1_000;
+const MAX_MEMPOOL_TRANSACTIONS = 10_000;
 /** The largest standard transaction in hex, with room for JSON around it. */
 const MAX_BODY_BYTES = 1_048_576;
 
@@ -48,7 +49,8 @@ export async function startChainServer(
   dependencies: ChainServerDependencies,
 ): Promise<ChainServer> {
   const { feeRateSatPerKvb } = options;
-  const chain = new Chain({ maxBlocksPerRequest: MAX_BLOCKS_PER_REQUEST, feeRateSatPerKvb }, dependencies);
+  const limits = { maxBlocksPerRequest: MAX_BLOCKS_PER_REQUEST, maxMempoolTransactions: MAX_MEMPOOL_TRANSACTIONS };
+  const chain = new Chain({ ...limits, feeRateSatPerKvb }, dependencies);
   const faucet = new Faucet(chain);
   const wanted = options.matureCoinbases === 0 ? 0 : options.matureCoinbases + COINBASE_MATURITY_BLOCKS - 1;
   if (chain.tip.height < wanted) chain.mine(wanted - chain.tip.height, faucet.scriptPubKey);
@@ -70,7 +72,11 @@ export async function startChainServer(
   let cancel = (): void => undefined;
   const mineLater = (): void => {
     cancel = dependencies.clock.after(options.blockIntervalMs, () => {
-      chain.mine(1, faucet.scriptPubKey);
+      try {
+        chain.mine(1, faucet.scriptPubKey);
+      } catch (fault) {
+        dependencies.onFault(fault); // a full disk, for one; the next interval tries again
+      }
       mineLater();
     });
   };

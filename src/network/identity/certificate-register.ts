@@ -9,8 +9,8 @@ import {
 } from "./revocation-lists.js";
 import { appendDurably, isMissing } from "./secret-file.js";
 
-/** A firm's few nodes renew six times a year; this is a century of them, and a bound on what is read. */
-const MAX_REGISTER_ENTRIES = 100_000;
+/** 64 members that renew six times a year for fifty years; a bound on what is read. */
+export const MAX_REGISTER_ENTRIES = 20_000;
 
 const serialNumber = z.string().regex(/^[0-9a-f]{2,40}$/);
 const fingerprint = z.string().regex(/^[0-9a-f]{64}$/);
@@ -23,6 +23,14 @@ const entrySchema = z.discriminatedUnion("kind", [
     serialNumber,
     issuer: fingerprint,
     nodeId: z.string().max(63),
+    notBeforeMs: z.int(),
+    notAfterMs: z.int(),
+  }),
+  z.strictObject({
+    kind: z.literal("intermediate"),
+    atMs: z.int(),
+    serialNumber,
+    issuer: fingerprint,
     notBeforeMs: z.int(),
     notAfterMs: z.int(),
   }),
@@ -79,21 +87,23 @@ export class CertificateRegister {
     );
   }
 
+  /** @throws InvalidInput `register-full` */
   async append(entry: RegisterEntry): Promise<void> {
+    if (this.#entries.length >= MAX_REGISTER_ENTRIES) {
+      throw new InvalidInput("register-full", `${this.#path} is full: begin a new folder with a new intermediate`, {
+        path: this.#path,
+      });
+    }
     await appendDurably(this.#path, `${JSON.stringify(entry)}\n`);
     this.#entries.push(entry);
   }
 
-  /** Oldest first. */
+  /** Nodes' certificates, oldest first. */
   get issued(): readonly IssuedCertificate[] {
-    const revoked = new Map(
-      this.#entries
-        .filter((entry) => entry.kind === "revoked")
-        .map((entry) => [`${entry.issuer}/${entry.serialNumber}`, entry]),
-    );
+    const revocations = this.#revocations();
     return this.#entries
       .filter((entry) => entry.kind === "issued")
-      .map((entry) => ({ ...entry, revoked: toRevocation(revoked.get(`${entry.issuer}/${entry.serialNumber}`)) }));
+      .map((entry) => ({ ...entry, revoked: revocations.get(keyOf(entry)) }));
   }
 
   /**
@@ -101,9 +111,11 @@ export class CertificateRegister {
    * it is refused anyway and every receiver has seen its revocation (RFC 5280, 3.3).
    */
   revocationsOf(issuer: string, nowMs: number): readonly Revocation[] {
-    return this.issued
+    const revocations = this.#revocations();
+    return this.#entries
+      .filter((entry) => entry.kind === "issued" || entry.kind === "intermediate")
       .filter((entry) => entry.issuer === issuer && entry.notAfterMs + REVOCATION_LIST_LIFETIME_MS >= nowMs)
-      .map((entry) => entry.revoked)
+      .map((entry) => revocations.get(keyOf(entry)))
       .filter((revocation) => revocation !== undefined);
   }
 
@@ -112,17 +124,31 @@ export class CertificateRegister {
     const numbers = this.#entries.map((entry) => (entry.kind === "list" && entry.issuer === issuer ? entry.number : 0));
     return numbers.reduce((highest, number) => Math.max(highest, number), 0) + 1;
   }
+
+  #revocations(): ReadonlyMap<string, Revocation> {
+    const revocations = new Map<string, Revocation>();
+    for (const entry of this.#entries) {
+      if (entry.kind !== "revoked" || revocations.has(keyOf(entry))) continue;
+      const { serialNumber, atMs, reason } = entry;
+      revocations.set(keyOf(entry), { serialNumber, revokedAtMs: atMs, reason });
+    }
+    return revocations;
+  }
 }
 
-function toRevocation(entry: Extract<RegisterEntry, { kind: "revoked" }> | undefined): Revocation | undefined {
-  if (entry === undefined) return undefined;
-  return { serialNumber: entry.serialNumber, revokedAtMs: entry.atMs, reason: entry.reason };
+function keyOf({ issuer, serialNumber }: { readonly issuer: string; readonly serialNumber: string }): string {
+  return `${issuer}/${serialNumber}`;
 }
 
 function readEntry(line: string, where: { readonly path: string; readonly line: number }): RegisterEntry {
   try {
     return entrySchema.parse(JSON.parse(line));
   } catch (error) {
-    throw new InvalidInput("bad-register", `${where.path}, line ${where.line}: not an entry of ours`, where, error);
+    throw new InvalidInput(
+      "bad-register",
+      `${where.path}, line ${where.line}: not an entry of ours (a last line that a crash cut short counted nowhere: remove it)`,
+      where,
+      error,
+    );
   }
 }

@@ -1,8 +1,7 @@
 import { createPublicKey, type KeyObject, verify } from "node:crypto";
 import { InvalidInput } from "../../crypto/fault.js";
-import { signatureAlgorithmNames } from "./certificate.js";
 import { spkiOf, webCryptoSigner } from "./certificate-authority.js";
-import { isOneSequence, signedPart } from "./der.js";
+import { isOneSequence, splitSigned } from "./der.js";
 import { assertNodeId, isNodeId } from "./node-id.js";
 import { x509 } from "./x509-library.js";
 
@@ -72,14 +71,10 @@ function readRequest(der: Uint8Array<ArrayBuffer>): ReturnType<typeof verifyCert
   const publicKey = new Uint8Array(parsed.publicKey.rawData);
   const key = createPublicKey({ key: Buffer.from(publicKey), format: "der", type: "spki" });
   const curve = key.asymmetricKeyDetails?.namedCurve;
-  const { name, hash } = signatureAlgorithmNames(parsed.signatureAlgorithm);
-  const digest = hash === "SHA-256" ? "sha256" : hash === "SHA-384" ? "sha384" : undefined;
-  if ((curve !== "prime256v1" && curve !== "secp384r1") || name !== "ECDSA" || digest === undefined) {
-    return { ok: false, reason: "unacceptable-key" };
-  }
-  const signed = signedPart(der);
-  if (signed === undefined) return { ok: false, reason: "malformed" };
-  if (!verify(digest, signed, key, Buffer.from(parsed.signature))) return { ok: false, reason: "bad-signature" };
+  if (curve !== "prime256v1" && curve !== "secp384r1") return { ok: false, reason: "unacceptable-key" };
+  const parts = splitSigned(der);
+  if (parts?.keyType !== "ec") return { ok: false, reason: "malformed" };
+  if (!verify(parts.digest, parts.signed, key, parts.signature)) return { ok: false, reason: "bad-signature" };
 
   const commonNames = parsed.subjectName.getField(COMMON_NAME);
   const [nodeId] = commonNames;

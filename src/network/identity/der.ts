@@ -3,7 +3,8 @@
  * was signed, and writing a handful of fields. Reading is strict and total.
  */
 
-export const INTEGER = 0x02;
+const INTEGER = 0x02;
+const BIT_STRING = 0x03;
 export const OCTET_STRING = 0x04;
 export const OBJECT_IDENTIFIER = 0x06;
 export const SEQUENCE = 0x30;
@@ -54,15 +55,43 @@ export function isOneSequence(der: Uint8Array): boolean {
   return outer?.tag === SEQUENCE && outer.whole.length === der.length;
 }
 
+/** The three parts of a certificate, a request or a revocation list. */
+export interface SignedStructure {
+  /** Byte for byte as it was signed: re-encoding a parsed tree could verify something that nobody signed. */
+  readonly signed: Uint8Array;
+  readonly digest: "sha256" | "sha384" | "sha512";
+  readonly keyType: "ec" | "rsa";
+  readonly signature: Uint8Array;
+}
+
+/** Signature algorithms by their exact DER (RFC 5758 section 3.2, RFC 4055 section 5). */
+const ALGORITHMS: Readonly<Record<string, Pick<SignedStructure, "digest" | "keyType">>> = {
+  "300a06082a8648ce3d040302": { digest: "sha256", keyType: "ec" },
+  "300a06082a8648ce3d040303": { digest: "sha384", keyType: "ec" },
+  "300a06082a8648ce3d040304": { digest: "sha512", keyType: "ec" },
+  "300d06092a864886f70d01010b0500": { digest: "sha256", keyType: "rsa" },
+  "300d06092a864886f70d01010c0500": { digest: "sha384", keyType: "rsa" },
+  "300d06092a864886f70d01010d0500": { digest: "sha512", keyType: "rsa" },
+};
+
 /**
- * Takes the signed part of a certificate, a request or a revocation list: the first element inside the outer
- * sequence, byte for byte. Re-encoding it from a parsed tree could verify something that nobody signed.
+ * Splits SEQUENCE { signed, algorithm, BIT STRING }, with nothing before, between or after. The envelope is not covered
+ * by the signature, so that each of its bytes must be the only one possible.
+ * @returns undefined for any other bytes, and for an algorithm that we do not accept
  */
-export function signedPart(der: Uint8Array): Uint8Array | undefined {
+export function splitSigned(der: Uint8Array): SignedStructure | undefined {
   const outer = elementAt(der, 0);
   if (outer?.tag !== SEQUENCE || outer.whole.length !== der.length) return undefined;
-  const inner = elementAt(outer.content, 0);
-  return inner?.tag === SEQUENCE ? inner.whole : undefined;
+  const { content } = outer;
+  const signed = elementAt(content, 0);
+  if (signed?.tag !== SEQUENCE) return undefined;
+  const algorithm = elementAt(content, signed.whole.length);
+  if (algorithm === undefined) return undefined;
+  const bits = elementAt(content, signed.whole.length + algorithm.whole.length);
+  if (bits?.tag !== BIT_STRING || bits.content[0] !== 0) return undefined;
+  if (signed.whole.length + algorithm.whole.length + bits.whole.length !== content.length) return undefined;
+  const known = ALGORITHMS[Buffer.from(algorithm.whole).toString("hex")];
+  return known === undefined ? undefined : { signed: signed.whole, ...known, signature: bits.content.subarray(1) };
 }
 
 function elementAt(der: Uint8Array, offset: number): Element | undefined {

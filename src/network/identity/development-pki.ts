@@ -1,28 +1,15 @@
-import { createPrivateKey } from "node:crypto";
 import { join } from "node:path";
 import type { Random } from "../../crypto/ambient.js";
 import { InvalidInput } from "../../crypto/fault.js";
 import { parseCertificatesPem } from "./certificate.js";
-import {
-  generateCertificateKey,
-  type IssuingContext,
-  NODE_CURVE,
-  type SigningAuthority,
-} from "./certificate-authority.js";
-import { createCertificateRequest } from "./certificate-request.js";
+import type { IssuingContext, SigningAuthority } from "./certificate-authority.js";
 import { MessageIdentity } from "./message-identity.js";
 import { assertNodeId } from "./node-id.js";
-import { exists, PkiFolder, type PkiPaths } from "./pki-folder.js";
+import { PkiFolder, type PkiPaths } from "./pki-folder.js";
 import { renewalState } from "./renewal.js";
 import { MAX_ROSTER_PEERS } from "./roster.js";
-import {
-  makePrivateFolder,
-  readPassphraseFile,
-  readText,
-  replacePublic,
-  replaceSecret,
-  writeNewSecret,
-} from "./secret-file.js";
+import { exists, makePrivateFolder, readPassphraseFile, readText, writeNewSecret } from "./secret-file.js";
+import { loadTlsCredentials, prepareRenewal, type TlsCredentialPaths } from "./tls-credentials.js";
 
 export interface DevelopmentNode {
   readonly nodeId: string;
@@ -92,12 +79,11 @@ async function developmentNode(
   const tlsChainPath = join(folder, "tls-chain.pem");
   const identityKeyPath = join(folder, "identity-key.pem");
   await makePrivateFolder(folder);
-  if (!(await hasFreshPair({ tlsKeyPath, tlsChainPath, intermediate, nowMs: context.clock.nowMs() }))) {
-    const key = await generateCertificateKey(NODE_CURVE);
-    const requestDer = await createCertificateRequest(nodeId, key);
-    const { chainPem } = await pki.issueUnder(intermediate, { nodeId, requestDer });
-    await replaceSecret(tlsKeyPath, key.export({ type: "pkcs8", format: "pem" }) as string);
-    await replacePublic(tlsChainPath, chainPem);
+  const paths: TlsCredentialPaths = { nodeId, keyPath: tlsKeyPath, chainPath: tlsChainPath };
+  if (!(await hasFreshPair(paths, { intermediate, nowMs: context.clock.nowMs() }))) {
+    const renewal = await prepareRenewal(paths);
+    const { chainPem } = await pki.issueUnder(intermediate, { nodeId, requestDer: renewal.requestDer });
+    await renewal.complete(chainPem);
   }
   if (!(await exists(identityKeyPath))) {
     await writeNewSecret(identityKeyPath, MessageIdentity.generate(nodeId, context.random).toPem());
@@ -106,22 +92,20 @@ async function developmentNode(
   return { nodeId, folder, tlsKeyPath, tlsChainPath, identityKeyPath, identityKey: identity.publicKey };
 }
 
-/** A run that stopped between writing the key and writing the chain leaves a pair that does not match: not fresh. */
-async function hasFreshPair(pair: {
-  readonly tlsKeyPath: string;
-  readonly tlsChainPath: string;
-  readonly intermediate: SigningAuthority;
-  readonly nowMs: number;
-}): Promise<boolean> {
-  if (!(await exists(pair.tlsKeyPath)) || !(await exists(pair.tlsChainPath))) return false;
-  const [leaf, issuer] = parseCertificatesPem(await readText(pair.tlsChainPath, "the chain"));
-  const key = createPrivateKey(await readText(pair.tlsKeyPath, "the TLS key"));
-  return (
-    leaf !== undefined &&
-    issuer?.fingerprint === pair.intermediate.certificate.fingerprint &&
-    leaf.native.checkPrivateKey(key) &&
-    renewalState(leaf, pair.nowMs) === "fresh"
-  );
+async function hasFreshPair(
+  paths: TlsCredentialPaths,
+  wanted: { readonly intermediate: SigningAuthority; readonly nowMs: number },
+): Promise<boolean> {
+  try {
+    const { certificateChainPem, leaf } = await loadTlsCredentials(paths);
+    const [, issuer] = parseCertificatesPem(certificateChainPem);
+    const isOurs = issuer?.fingerprint === wanted.intermediate.certificate.fingerprint;
+    return isOurs && renewalState(leaf, wanted.nowMs) === "fresh";
+  } catch (error) {
+    // Missing, mismatched or unreadable: a devnet simply makes a new pair.
+    if (error instanceof InvalidInput) return false;
+    throw error;
+  }
 }
 
 function newPassphrase(random: Random): string {

@@ -1,4 +1,4 @@
-import { access } from "node:fs/promises";
+import { rename } from "node:fs/promises";
 import { join } from "node:path";
 import { InvalidInput } from "../../crypto/fault.js";
 import { type Certificate, certificatesToPem, parseCertificatesPem } from "./certificate.js";
@@ -7,6 +7,7 @@ import {
   createIntermediate,
   createRoot,
   generateCertificateKey,
+  INTERMEDIATE_LIFETIME_MS,
   type IssuingContext,
   issueNodeCertificate,
   NODE_CURVE,
@@ -22,14 +23,7 @@ import {
 } from "./certificate-request.js";
 import { decryptPrivateKey, encryptPrivateKey } from "./encrypted-key.js";
 import { createRevocationList, type RevocationReason, revocationListToPem } from "./revocation-lists.js";
-import {
-  isMissing,
-  makePrivateFolder,
-  readText,
-  replacePublic,
-  writeNewPublic,
-  writeNewSecret,
-} from "./secret-file.js";
+import { exists, makePrivateFolder, readText, replacePublic, writeNewPublic, writeNewSecret } from "./secret-file.js";
 
 /** Where each part of a PKI lies. `root/` can be carried away after `initIntermediate`: nothing that runs reads its key. */
 export interface PkiPaths {
@@ -37,6 +31,8 @@ export interface PkiPaths {
   readonly rootFolder: string;
   readonly rootKey: string;
   readonly rootCertificate: string;
+  /** Only there once an intermediate has been revoked. */
+  readonly rootRevocationList: string;
   readonly intermediateFolder: string;
   readonly intermediateKey: string;
   readonly intermediateCertificate: string;
@@ -67,6 +63,7 @@ export class PkiFolder {
       rootFolder,
       rootKey: join(rootFolder, "root-key.pem"),
       rootCertificate: join(rootFolder, "root.pem"),
+      rootRevocationList: join(rootFolder, "root-revocations.pem"),
       intermediateFolder,
       intermediateKey: join(intermediateFolder, "intermediate-key.pem"),
       intermediateCertificate: join(intermediateFolder, "intermediate.pem"),
@@ -100,8 +97,40 @@ export class PkiFolder {
     await makePrivateFolder(this.paths.intermediateFolder);
     await writeNewSecret(this.paths.intermediateKey, keyPem);
     await writeNewPublic(this.paths.intermediateCertificate, certificatesToPem([made.certificate]));
-    await this.#publish(made);
+    const register = await CertificateRegister.open(this.paths.register);
+    const { serialNumber, notBeforeMs, notAfterMs } = made.certificate;
+    const issuer = root.certificate.fingerprint;
+    const atMs = this.#context.clock.nowMs();
+    await register.append({ kind: "intermediate", atMs, serialNumber, issuer, notBeforeMs, notAfterMs });
+    await this.#publish(made, this.paths.revocationList);
     return made.certificate;
+  }
+
+  /**
+   * Revokes the intermediate itself, with everything below it: the answer to a stolen intermediate key. The root signs
+   * a list of its own, and the folder is moved aside so that a new intermediate can be made at once.
+   * @returns where the old intermediate lies now
+   */
+  async revokeIntermediate(options: {
+    readonly reason: RevocationReason;
+    readonly rootPassphrase: string;
+  }): Promise<{ readonly movedTo: string; readonly serialNumber: string }> {
+    const root = await this.#open("root", options.rootPassphrase);
+    const pem = await readText(this.paths.intermediateCertificate, "the intermediate certificate");
+    const [intermediate] = parseCertificatesPem(pem);
+    if (intermediate?.native.verify(root.certificate.native.publicKey) !== true) {
+      throw new InvalidInput("nothing-to-revoke", "the intermediate in this folder is not of this root");
+    }
+    const { serialNumber } = intermediate;
+    const register = await CertificateRegister.open(this.paths.register);
+    const issuer = root.certificate.fingerprint;
+    const atMs = this.#context.clock.nowMs();
+    await register.append({ kind: "revoked", atMs, serialNumber, issuer, reason: options.reason });
+    // The root comes out of its safe seldom: its list promises no successor before an intermediate's life is over.
+    await this.#publish(root, this.paths.rootRevocationList, INTERMEDIATE_LIFETIME_MS);
+    const movedTo = join(this.paths.folder, `intermediate-revoked-${serialNumber.slice(0, 16)}`);
+    await rename(this.paths.intermediateFolder, movedTo);
+    return { movedTo, serialNumber };
   }
 
   /**
@@ -181,7 +210,7 @@ export class PkiFolder {
     for (const { serialNumber } of chosen) {
       await register.append({ kind: "revoked", atMs: nowMs, serialNumber, issuer, reason: options.reason });
     }
-    await this.#publish(intermediate);
+    await this.#publish(intermediate, this.paths.revocationList);
     return chosen;
   }
 
@@ -190,7 +219,8 @@ export class PkiFolder {
     readonly passphrase: string;
     readonly lifetimeMs?: number;
   }): Promise<{ readonly number: number; readonly der: Uint8Array }> {
-    return this.#publish(await this.#open("intermediate", options.passphrase), options.lifetimeMs);
+    const intermediate = await this.#open("intermediate", options.passphrase);
+    return this.#publish(intermediate, this.paths.revocationList, options.lifetimeMs);
   }
 
   async list(): Promise<readonly IssuedCertificate[]> {
@@ -204,6 +234,7 @@ export class PkiFolder {
 
   async #publish(
     issuer: SigningAuthority,
+    path: string,
     lifetimeMs?: number,
   ): Promise<{ readonly number: number; readonly der: Uint8Array }> {
     const register = await CertificateRegister.open(this.paths.register);
@@ -216,7 +247,7 @@ export class PkiFolder {
     );
     // The number is used up before the list can leave.
     await register.append({ kind: "list", atMs: this.#context.clock.nowMs(), issuer: fingerprint, number });
-    await replacePublic(this.paths.revocationList, revocationListToPem(der));
+    await replacePublic(path, revocationListToPem(der));
     return { number, der };
   }
 
@@ -254,16 +285,6 @@ export async function createNodeRequest(options: {
   await writeNewSecret(keyPath, privateKey.export({ type: "pkcs8", format: "pem" }) as string);
   await writeNewPublic(requestPath, requestToPem(requestDer));
   return { keyPath, requestPath, requestDer };
-}
-
-export async function exists(path: string): Promise<boolean> {
-  try {
-    await access(path);
-    return true;
-  } catch (error) {
-    if (isMissing(error)) return false;
-    throw error;
-  }
 }
 
 const REFUSAL_HINTS = {

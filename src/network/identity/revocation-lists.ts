@@ -1,6 +1,6 @@
 import { verify } from "node:crypto";
 import { InvalidInput } from "../../crypto/fault.js";
-import { type Certificate, signatureAlgorithmNames } from "./certificate.js";
+import type { Certificate } from "./certificate.js";
 import {
   type IssuingContext,
   nameOf,
@@ -8,7 +8,7 @@ import {
   spkiOf,
   webCryptoSigner,
 } from "./certificate-authority.js";
-import { decodeDerInteger, encodeDerInteger, isOneSequence, signedPart } from "./der.js";
+import { decodeDerInteger, encodeDerInteger, isOneSequence, splitSigned } from "./der.js";
 import { x509 } from "./x509-library.js";
 
 const DAY_MS = 24 * 60 * 60 * 1000;
@@ -173,16 +173,14 @@ export class RevocationLists {
     const issuerName = Buffer.from(parsed.issuerName.toArrayBuffer()).toString("hex");
     const keyId = parsed.getExtension(x509.AuthorityKeyIdentifierExtension)?.keyId;
     const issuer = this.#authorities.find(
-      (authority) => authority.subjectName === issuerName && (keyId === undefined || keyId === authority.subjectKeyId),
+      ({ subjectName, subjectKeyId }) =>
+        subjectName === issuerName && (keyId === undefined || subjectKeyId === undefined || keyId === subjectKeyId),
     );
     if (issuer === undefined) return { ok: false, reason: "unknown-issuer" };
-    const signed = signedPart(der);
-    const { hash } = signatureAlgorithmNames(parsed.signatureAlgorithm);
-    const digest = { "SHA-256": "sha256", "SHA-384": "sha384", "SHA-512": "sha512" }[hash];
-    if (signed === undefined || digest === undefined) return { ok: false, reason: "malformed" };
-    if (!verify(digest, signed, issuer.native.publicKey, Buffer.from(parsed.signature))) {
-      return { ok: false, reason: "bad-signature" };
-    }
+    const parts = splitSigned(der);
+    const { publicKey } = issuer.native;
+    if (parts === undefined || parts.keyType !== publicKey.asymmetricKeyType) return { ok: false, reason: "malformed" };
+    if (!verify(parts.digest, parts.signed, publicKey, parts.signature)) return { ok: false, reason: "bad-signature" };
 
     const list = readList(der, parsed);
     if (list === undefined) return { ok: false, reason: "malformed" };

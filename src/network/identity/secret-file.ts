@@ -1,4 +1,4 @@
-import { chmod, mkdir, open, readFile, rename } from "node:fs/promises";
+import { access, chmod, mkdir, open, readFile, rename } from "node:fs/promises";
 import { dirname } from "node:path";
 import { InvalidInput } from "../../crypto/fault.js";
 
@@ -46,22 +46,26 @@ export async function appendDurably(path: string, line: string): Promise<void> {
 }
 
 /**
- * Reads a passphrase file: the first line, without its line break.
- * @throws InvalidInput `passphrase-file-readable-by-others` when its mode lets group or others read it
+ * Reads a secret file.
+ * @param what names it in the error
+ * @throws InvalidInput `file-missing`; `secret-readable-by-others` when its mode lets group or others read it
  */
-export async function readPassphraseFile(path: string): Promise<string> {
-  const file = await openExisting(path, "the passphrase file");
+export async function readSecret(path: string, what: string): Promise<string> {
+  const file = await openExisting(path, what);
   try {
     const { mode } = await file.stat();
     if (process.platform !== "win32" && (mode & 0o077) !== 0) {
-      throw new InvalidInput("passphrase-file-readable-by-others", `others may read ${path}: run chmod 600 on it`, {
-        path,
-      });
+      throw new InvalidInput("secret-readable-by-others", `others may read ${what}: run chmod 600 ${path}`, { path });
     }
-    return (await file.readFile("utf8")).split(/\r?\n/, 1)[0] ?? "";
+    return await file.readFile("utf8");
   } finally {
     await file.close();
   }
+}
+
+/** Reads a passphrase file: its first line, without the line break. @throws InvalidInput as `readSecret` */
+export async function readPassphraseFile(path: string): Promise<string> {
+  return (await readSecret(path, "the passphrase file")).split(/\r?\n/, 1)[0] ?? "";
 }
 
 /** Reads a text file. @param what names it in the error. @throws InvalidInput `file-missing` */
@@ -70,6 +74,16 @@ export async function readText(path: string, what: string): Promise<string> {
     return await readFile(path, "utf8");
   } catch (error) {
     throw isMissing(error) ? missing(path, what) : error;
+  }
+}
+
+export async function exists(path: string): Promise<boolean> {
+  try {
+    await access(path);
+    return true;
+  } catch (error) {
+    if (isMissing(error)) return false;
+    throw error;
   }
 }
 

@@ -1,18 +1,17 @@
 /**
- * FROST signing, RFC 9591 sections 5.1 to 5.3, with the hashes of BIP340 (noble-curves `schnorr_FROST`). Several
- * messages are signed in one session, each with its own nonces and its own derived key.
+ * FROST signing, RFC 9591 sections 5.1 to 5.4, with the hashes of BIP340. Several messages are signed in one session,
+ * each with its own nonces and its own derived key. Public values are computed by libsecp256k1, in variable time;
+ * nonces and shares only by what `Point.times` and `Scalar` do in constant time, as far as BigInt does.
  */
 import { create } from "@bufbuild/protobuf";
-import type { GenNonce, NonceCommitments } from "@noble/curves/abstract/frost.js";
-import { schnorr_FROST } from "@noble/curves/secp256k1.js";
 import {
   type NonceCommitments as NonceCommitmentsMessage,
   NonceCommitmentsSchema,
+  type SignatureShares as SignatureSharesMessage,
   SignatureSharesSchema,
 } from "../../../gen/mpcwallet/frost/v1/frost_pb.js";
-import type { Random } from "../../crypto/ambient.js";
-import type { Scalar } from "../../crypto/curve.js";
-import { Bug } from "../../crypto/fault.js";
+import { lagrangeCoefficient, Point, Scalar } from "../../crypto/curve.js";
+import { Bug, InvalidInput } from "../../crypto/fault.js";
 import { hashTuple } from "../../crypto/transcript.js";
 import type { PartyId } from "../../session/party.js";
 import {
@@ -25,9 +24,12 @@ import {
   type Steps,
   verify,
 } from "../../session/protocol.js";
-import { isPoint, isScalar } from "../element-shape.js";
+import { isScalar } from "../element-shape.js";
 import { keyDigest, type PublicKeyPackage } from "../key-share.js";
-import { identifierOf, type OutputKey, outputKey, outputShare } from "./taproot.js";
+import { type Binding, bind, type CommitmentList } from "./binding.js";
+import { SigningNonces } from "./nonces.js";
+import { aggregate, signatureShare, verifyShare, verifySignature } from "./share.js";
+import { type OutputKey, outputShare, outputVerifyingShare, rememberedOutputKey } from "./taproot.js";
 
 /** Most messages that one session signs. */
 export const MAX_BATCH = 256;
@@ -48,14 +50,38 @@ export interface FrostSigning {
   readonly authorization: Uint8Array;
 }
 
+/** D and E of one message. */
+interface NoncePair {
+  readonly hiding: Point;
+  readonly binding: Point;
+}
+
+/** Points of the messages that are still referred to: decompressing one costs as much as half a multiplication. */
+const parsed = new WeakMap<NonceCommitmentsMessage, readonly NoncePair[]>();
+
+/** RFC 9591 section 3.1, DeserializeElement, of every commitment; undefined when one is none. Total. */
+function pairsOf(message: NonceCommitmentsMessage): readonly NoncePair[] | undefined {
+  const known = parsed.get(message);
+  if (known !== undefined) return known;
+  try {
+    const pairs = message.commitments.map(({ hiding, binding }) => ({
+      hiding: Point.fromProto(hiding),
+      binding: Point.fromProto(binding),
+    }));
+    parsed.set(message, pairs);
+    return pairs;
+  } catch {
+    return undefined;
+  }
+}
+
 const NONCES: Round<typeof NonceCommitmentsSchema> = {
   id: "nonces",
   step: 1,
   message: NonceCommitmentsSchema,
   delivery: "broadcast",
   maxBytes: MAX_BATCH * 96,
-  wellFormed: ({ commitments }, { batch }) =>
-    commitments.length === batch && commitments.every(({ hiding, binding }) => isPoint(hiding) && isPoint(binding)),
+  wellFormed: (message, { batch }) => message.commitments.length === batch && pairsOf(message) !== undefined,
 };
 const SHARES: Round<typeof SignatureSharesSchema> = {
   id: "shares",
@@ -66,20 +92,38 @@ const SHARES: Round<typeof SignatureSharesSchema> = {
   wellFormed: ({ shares }, { batch }) => shares.length === batch && shares.every(isScalar),
 };
 
-/** The commitment list of RFC 9591 for one item, ascending by party. */
-function commitmentList(all: ReadonlyMap<PartyId, NonceCommitmentsMessage>, index: number): NonceCommitments[] {
-  return [...all].map(([party, { commitments }]) => {
-    const { hiding, binding } = commitments[index] ?? {};
-    if (hiding === undefined || binding === undefined) throw new Bug("well-formed commitments are complete");
-    return {
-      identifier: identifierOf(party),
-      hiding: new Uint8Array(hiding.sec1),
-      binding: new Uint8Array(binding.sec1),
-    };
-  });
+/** The commitment list of every item. */
+function commitmentLists(
+  all: ReadonlyMap<PartyId, NonceCommitmentsMessage>,
+  items: readonly SigningItem[],
+): readonly CommitmentList[] {
+  const pairs = [...all].sort(([a], [b]) => a - b).map(([party, message]) => ({ party, pairs: pairsOf(message) }));
+  return items.map((_, index) =>
+    pairs.map(({ party, pairs }) => {
+      const pair = pairs?.[index];
+      if (pair === undefined) throw new Bug("well-formed commitments are complete");
+      return { party, ...pair };
+    }),
+  );
 }
 
-/** RFC 9591 section 5.3, verify_signature_share, for every item. Names a bad share at once. */
+/** RFC 9591 sections 4.4 to 4.6 for every item. */
+function bindings({ key, items }: FrostSigning, all: ReadonlyMap<PartyId, NonceCommitmentsMessage>): Binding[] {
+  const lists = commitmentLists(all, items);
+  return items.map(({ message, bip32Tweak }, index) =>
+    bind({ list: at(lists, index), Q: rememberedOutputKey(key, bip32Tweak).Q, message }),
+  );
+}
+
+function at<T>(all: readonly T[], index: number): T {
+  const one = all[index];
+  if (one === undefined) throw new Bug("every item has its part");
+  return one;
+}
+
+const shareAt = ({ shares }: SignatureSharesMessage, index: number): Scalar => Scalar.fromProto(shares[index]);
+
+/** RFC 9591 section 5.4, verify_signature_share, for every item. Names a bad share at once. */
 const SHARE_VERIFIES: Check<FrostSigning> = {
   id: "signature-share",
   needs: [
@@ -87,78 +131,69 @@ const SHARE_VERIFIES: Check<FrostSigning> = {
     { round: NONCES, from: "everyone" },
   ],
   holds({ pub, accused }, view) {
-    const { shares } = view.accused(SHARES);
+    const message = view.accused(SHARES);
     const nonces = view.everyone(NONCES);
-    return pub.items.every((item, index) => {
-      const share = shares[index]?.be32 ?? new Uint8Array();
-      const { frost } = outputKey(pub.key, item.bip32Tweak);
-      try {
-        return schnorr_FROST.verifyShare(
-          frost,
-          commitmentList(nonces, index),
-          item.message,
-          identifierOf(accused),
-          share,
-        );
-      } catch {
-        return false; // noble throws where the group commitment is the identity; then nobody's share can verify
-      }
+    const lambda_i = lagrangeCoefficient(accused, [...nonces.keys()]);
+    return bindings(pub, nonces).every((binding, index) => {
+      const output = rememberedOutputKey(pub.key, at(pub.items, index).bip32Tweak);
+      const verifyingShare = outputVerifyingShare(pub.key, accused, output);
+      if (verifyingShare === undefined) return false;
+      return verifyShare({ party: accused, share: shareAt(message, index), verifyingShare, lambda_i }, binding);
     });
   },
 };
 
-const entropy =
-  (random: Random) =>
-  (length = 32): Uint8Array =>
-    random.bytes(length);
-
 function* run(participant: Participant<FrostSigning>, secretShare: Scalar): Steps<FrostSigning, readonly Uint8Array[]> {
-  const { self, pub, random } = participant;
-  const keys: readonly OutputKey[] = pub.items.map((item) => outputKey(pub.key, item.bip32Tweak));
+  const { self, parties, pub, random } = participant;
+  checkSigning(pub, parties);
+  const keys: readonly OutputKey[] = pub.items.map(({ bip32Tweak }) => rememberedOutputKey(pub.key, bip32Tweak));
 
-  // RFC 9591, 5.1: one pair of nonces an item. They live in this generator only and are used at most once.
-  const generated: readonly GenNonce[] = keys.map((key) =>
-    schnorr_FROST.commit(outputShare(self, secretShare, key), entropy(random) as never),
-  );
-  yield* broadcast(
-    NONCES,
-    create(NonceCommitmentsSchema, {
-      commitments: generated.map(({ commitments: { hiding, binding } }) => ({
-        hiding: { sec1: hiding },
-        binding: { sec1: binding },
-      })),
-    }),
-  );
-  const nonces = yield* receive(NONCES);
-
-  // 5.2: z_i = d_i + ρ_i e_i + λ_i x_i c.
-  const own = keys.map((key, index) => {
-    const [item, nonce] = [pub.items[index], generated[index]];
-    if (item === undefined || nonce === undefined) throw new Bug("an item without a nonce");
-    const secret = outputShare(self, secretShare, key);
-    return schnorr_FROST.signShare(secret, key.frost, nonce.nonces, commitmentList(nonces, index), item.message);
+  // RFC 9591, 5.1: one pair of nonces an item. They live in this generator only and are spent at most once.
+  const generated = keys.map((key) => SigningNonces.generate(outputShare(secretShare, key), random));
+  const commitments = create(NonceCommitmentsSchema, {
+    commitments: generated.map(({ hiding, binding }) => ({ hiding: hiding.toProto(), binding: binding.toProto() })),
   });
-  yield* broadcast(SHARES, create(SignatureSharesSchema, { shares: own.map((be32) => ({ be32 })) }));
-  const shares = yield* receive(SHARES);
+  parsed.set(
+    commitments,
+    generated.map(({ hiding, binding }) => ({ hiding, binding })),
+  );
+  yield* broadcast(NONCES, commitments);
+  const bound = bindings(pub, yield* receive(NONCES));
+
+  // 5.2: z_i = ±(d_i + ρ_i e_i) + λ_i x_i c.
+  const lambda_i = lagrangeCoefficient(self, parties);
+  const own = keys.map((key, index) =>
+    signatureShare(
+      { self, secretShare: outputShare(secretShare, key), lambda_i, nonces: at(generated, index) },
+      at(bound, index),
+    ),
+  );
+  yield* broadcast(SHARES, create(SignatureSharesSchema, { shares: own.map(Scalar.toProto) }));
+  const shares = [...(yield* receive(SHARES)).values()];
 
   // 5.3: z = Σ z_i. Verified as a whole; only a failure verifies each share, to name its sender.
-  const aggregate = (): readonly Uint8Array[] | undefined => {
-    try {
-      return keys.map(({ frost }, index) => {
-        const item = pub.items[index];
-        if (item === undefined) throw new Bug("a key without an item");
-        const list = [...shares].map(([party, m]) => [identifierOf(party), m.shares[index]?.be32 ?? new Uint8Array()]);
-        return schnorr_FROST.aggregate(frost, commitmentList(nonces, index), item.message, Object.fromEntries(list));
-      });
-    } catch (cause) {
-      if (cause instanceof Bug) throw cause;
-      return undefined;
-    }
-  };
-  const signatures = aggregate();
-  if (signatures !== undefined) return signatures;
+  const signatures = bound.map((binding, index) =>
+    aggregate(
+      shares.map((message) => shareAt(message, index)),
+      binding,
+    ),
+  );
+  const verified = signatures.every((signature, index) =>
+    verifySignature(signature, at(pub.items, index).message, at(keys, index).xOnly),
+  );
+  if (verified) return signatures;
   yield* verify(SHARE_VERIFIES);
   throw new Bug("every signature share verifies but the signature does not");
+}
+
+/** RFC 9591 section 5: at least the threshold signs, all of them hold shares. */
+function checkSigning({ key, items }: FrostSigning, parties: readonly PartyId[]): void {
+  if (parties.length < key.threshold || parties.some((party) => !key.publicShares.has(party))) {
+    throw new InvalidInput("signers", "the signers are at least the threshold of the key's parties", { parties });
+  }
+  if (items.some(({ message }) => message.length !== 32)) {
+    throw new InvalidInput("sighash-length", "a sighash has 32 bytes");
+  }
 }
 
 /**

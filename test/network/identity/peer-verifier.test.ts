@@ -3,7 +3,8 @@ import { generateKeyPairSync } from "node:crypto";
 import { before, describe, it } from "node:test";
 import fc from "fast-check";
 import { InvalidInput } from "../../../src/crypto/fault.js";
-import { generateCertificateKey } from "../../../src/network/identity/certificate-authority.js";
+import { MAX_CERTIFICATE_BYTES } from "../../../src/network/identity/certificate.js";
+import { generateCertificateKey, spkiOf } from "../../../src/network/identity/certificate-authority.js";
 import {
   EXPIRY_WARNING_MS,
   PeerIdentityVerifier,
@@ -123,6 +124,44 @@ describe("peer verifier accepts", () => {
     assert.equal(verdict.ok, true);
   });
 
+  it("an organisation's own RSA root above our kind of intermediate; not one of 2,048 bits", async () => {
+    for (const [modulusLength, usable] of [
+      [3072, true],
+      [2048, false],
+    ] as const) {
+      const algorithm = {
+        name: "RSASSA-PKCS1-v1_5",
+        modulusLength,
+        publicExponent: Buffer.of(1, 0, 1),
+        hash: "SHA-256",
+      };
+      const keys = await crypto.subtle.generateKey(algorithm, true, ["sign", "verify"]);
+      const issuing = { signingKey: keys.privateKey, signingAlgorithm: algorithm, issuer: nameFor("rsa") };
+      const times = { notBefore: new Date(NOW_MS - DAY_MS), notAfter: new Date(NOW_MS + DAY_MS) };
+      const extensions = authorityExtensions();
+      const make = async (subject: x509.JsonName, publicKey: typeof keys.publicKey | Uint8Array) => {
+        const made = await x509.X509CertificateGenerator.create({
+          ...issuing,
+          ...times,
+          subject,
+          publicKey,
+          extensions,
+        });
+        return new Uint8Array(made.rawData);
+      };
+      const root = await make(nameFor("rsa"), keys.publicKey);
+      const holder = await generateCertificateKey("P-384");
+      const der = await make(nameFor("below rsa"), spkiOf(holder));
+      const intermediate = { certificate: parsed(der), privateKey: holder };
+      const revocations = await listFor({ root: intermediate, intermediate });
+      const { leaf } = await issueTo("node-1", intermediate);
+      const build = () =>
+        new PeerIdentityVerifier({ roots: [root], roster: MEMBERS, revocations }, { clock: new MovableClock() });
+      if (usable) assert.equal(build().verify([leaf.der, der], "node-1").ok, true);
+      else assert.throws(build, (error) => error instanceof InvalidInput && error.code === "bad-trust-anchor");
+    }
+  });
+
   it("with a warning in the last 14 days, up to the last millisecond", async () => {
     const clock = new MovableClock();
     const endMs = parsed(goodLeaf).notAfterMs;
@@ -179,8 +218,8 @@ describe("peer verifier refuses, by chain", () => {
   it("more certificates than a chain has, and certificates larger than one can be", async () => {
     const verifier = await makeVerifier();
     assertRefused(verifier.verify(Array(5).fill(goodLeaf), "node-1"), "too-many-certificates");
-    assertRefused(verifier.verify([new Uint8Array(8 * 1024 + 1)], "node-1"), "oversized");
-    assertRefused(verifier.verify([new Uint8Array(8 * 1024)], "node-1"), "malformed");
+    assertRefused(verifier.verify([new Uint8Array(MAX_CERTIFICATE_BYTES + 1)], "node-1"), "oversized");
+    assertRefused(verifier.verify([new Uint8Array(MAX_CERTIFICATE_BYTES)], "node-1"), "malformed");
   });
 
   it("another authority's chain", async () => {

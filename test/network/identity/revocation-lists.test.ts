@@ -164,14 +164,11 @@ describe("revocation lists", () => {
         assert.equal(lists.accept(der, NOW_MS).ok, false);
       }),
     );
-    fc.assert(
-      fc.property(fc.nat(good.length - 1), fc.integer({ min: 1, max: 255 }), (at, mask) => {
-        const bent = new Uint8Array(good);
-        bent[at] = (bent[at] ?? 0) ^ mask;
-        assert.equal(lists.accept(bent, NOW_MS).ok, false);
-      }),
-      { numRuns: 400 },
-    );
+    for (let bit = 0; bit < good.length * 8; bit += 1) {
+      const bent = new Uint8Array(good);
+      bent[bit >> 3] = (bent[bit >> 3] ?? 0) ^ (1 << (bit & 7));
+      assert.equal(lists.accept(bent, NOW_MS).ok, false, `bit ${bit}`);
+    }
     for (let length = 0; length < good.length; length += 5) assertRefused(lists, good.subarray(0, length), "malformed");
     assert.equal(lists.statusOf(issuer.certificate, "41aa", NOW_MS).state, "revoked");
   });

@@ -2,7 +2,7 @@
 // @generated from file mpcwallet/consensus/v1/record.proto (package mpcwallet.consensus.v1, syntax proto3)
 /* eslint-disable */
 
-// What nodes and coordinators keep about payments and wallets. Numbers are never reused: old records must decode.
+// What coordinators keep about payments and wallets. Numbers are never reused: old records must decode.
 
 import type { GenEnum, GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2";
 import { enumDesc, fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file mpcwallet/consensus/v1/record.proto.
  */
 export const file_mpcwallet_consensus_v1_record: GenFile = /*@__PURE__*/
-  fileDesc("CiNtcGN3YWxsZXQvY29uc2Vuc3VzL3YxL3JlY29yZC5wcm90bxIWbXBjd2FsbGV0LmNvbnNlbnN1cy52MSLkBAoNUGF5bWVudFJlY29yZBI9CgdyZXF1ZXN0GAEgASgLMiwubXBjd2FsbGV0LmNvbnNlbnN1cy52MS5TaWduZWRQYXltZW50UmVxdWVzdBIsCgVwaGFzZRgCIAEoDjIdLm1wY3dhbGxldC5jb25zZW5zdXMudjEuUGhhc2USDAoEdHhpZBgDIAEoCRIMCgRwc2J0GAQgASgMEg8KB2ZlZV9zYXQYBSABKAQSGgoSdm90ZXNfZXhwaXJlX2F0X21zGAYgASgEEhoKEnNpZ25lZF90cmFuc2FjdGlvbhgHIAEoDBIXCg9zaWduaW5nX3JldHJpZXMYCCABKA0SGQoRYnJvYWRjYXN0X3JldHJpZXMYCSABKA0SGAoQY29uZmlybWVkX2hlaWdodBgKIAEoDRI3CgdmYWlsdXJlGAsgASgLMiYubXBjd2FsbGV0LmNvbnNlbnN1cy52MS5QYXltZW50RmFpbHVyZRIVCg1jcmVhdGVkX2F0X21zGAwgASgEEhUKDWNoYW5nZWRfYXRfbXMYDSABKAQSFwoPcHJvcG9zYWxfZGlnZXN0GA4gASgMEhYKDnBvbGljeV92ZXJzaW9uGA8gASgEEhgKEGFwcHJvdmFsc19uZWVkZWQYECABKA0SNwoHYmFsbG90cxgRIAMoCzImLm1wY3dhbGxldC5jb25zZW5zdXMudjEuUmVjb3JkZWRCYWxsb3QSNgoIdGltZWxpbmUYEiADKAsyJC5tcGN3YWxsZXQuY29uc2Vuc3VzLnYxLlRpbWVsaW5lU3RlcBIQCghyZXZpc2lvbhgTIAEoBCJBCg5QYXltZW50RmFpbHVyZRIMCgRjb2RlGAEgASgJEg8KB21lc3NhZ2UYAiABKAkSEAoIY3VscHJpdHMYAyADKAkibQoOUmVjb3JkZWRCYWxsb3QSLgoGYmFsbG90GAEgASgLMh4ubXBjd2FsbGV0LmNvbnNlbnN1cy52MS5CYWxsb3QSFgoOcmVjZWl2ZWRfYXRfbXMYAiABKAQSEwoLZHVyYXRpb25fdXMYAyABKAQiagoMVGltZWxpbmVTdGVwEgwKBHN0ZXAYASABKAkSDwoHbm9kZV9pZBgCIAEoCRIVCg1zdGFydGVkX2F0X21zGAMgASgEEhMKC2R1cmF0aW9uX3VzGAQgASgEEg8KB291dGNvbWUYBSABKAkisgEKDFdhbGxldFJlY29yZBIRCgl3YWxsZXRfaWQYASABKAkSDAoEbmFtZRgCIAEoCRIOCgZzY2hlbWUYAyABKAkSDwoHbmV0d29yaxgEIAEoCRIRCgl0aHJlc2hvbGQYBSABKA0SDwoHcGFydGllcxgGIAMoCRIRCglncm91cF9rZXkYByABKAwSEgoKY2hhaW5fY29kZRgIIAEoDBIVCg1jcmVhdGVkX2F0X21zGAkgASgEItkBCg5BcHByb3ZhbFJlY29yZBISCgpyZXF1ZXN0X2lkGAEgASgJEhEKCXdhbGxldF9pZBgCIAEoCRISCgphbW91bnRfc2F0GAMgASgEEhYKDmFwcHJvdmVkX2F0X21zGAQgASgEEhUKDWV4cGlyZXNfYXRfbXMYBSABKAQSRwoMdHJhbnNhY3Rpb25zGAYgAygLMjEubXBjd2FsbGV0LmNvbnNlbnN1cy52MS5BcHByb3ZlZFRyYW5zYWN0aW9uUmVjb3JkEhQKDGNoYW5nZV9jb3VudBgHIAEoDSI8ChlBcHByb3ZlZFRyYW5zYWN0aW9uUmVjb3JkEgwKBHR4aWQYASABKAkSEQoJb3V0cG9pbnRzGAIgAygJKvkBCgVQaGFzZRIVChFQSEFTRV9VTlNQRUNJRklFRBAAEhEKDVBIQVNFX0NSRUFURUQQARIQCgxQSEFTRV9WT1RJTkcQAhISCg5QSEFTRV9BUFBST1ZFRBADEhEKDVBIQVNFX1NJR05JTkcQBBIQCgxQSEFTRV9TSUdORUQQBRIWChJQSEFTRV9CUk9BRENBU1RJTkcQBhITCg9QSEFTRV9CUk9BRENBU1QQBxITCg9QSEFTRV9DT05GSVJNRUQQCBISCg5QSEFTRV9SRUpFQ1RFRBAJEhMKD1BIQVNFX1RJTUVEX09VVBAKEhAKDFBIQVNFX0ZBSUxFRBALYgZwcm90bzM", [file_mpcwallet_consensus_v1_consensus]);
+  fileDesc("CiNtcGN3YWxsZXQvY29uc2Vuc3VzL3YxL3JlY29yZC5wcm90bxIWbXBjd2FsbGV0LmNvbnNlbnN1cy52MSLkBAoNUGF5bWVudFJlY29yZBI9CgdyZXF1ZXN0GAEgASgLMiwubXBjd2FsbGV0LmNvbnNlbnN1cy52MS5TaWduZWRQYXltZW50UmVxdWVzdBIsCgVwaGFzZRgCIAEoDjIdLm1wY3dhbGxldC5jb25zZW5zdXMudjEuUGhhc2USDAoEdHhpZBgDIAEoCRIMCgRwc2J0GAQgASgMEg8KB2ZlZV9zYXQYBSABKAQSGgoSdm90ZXNfZXhwaXJlX2F0X21zGAYgASgEEhoKEnNpZ25lZF90cmFuc2FjdGlvbhgHIAEoDBIXCg9zaWduaW5nX3JldHJpZXMYCCABKA0SGQoRYnJvYWRjYXN0X3JldHJpZXMYCSABKA0SGAoQY29uZmlybWVkX2hlaWdodBgKIAEoDRI3CgdmYWlsdXJlGAsgASgLMiYubXBjd2FsbGV0LmNvbnNlbnN1cy52MS5QYXltZW50RmFpbHVyZRIVCg1jcmVhdGVkX2F0X21zGAwgASgEEhUKDWNoYW5nZWRfYXRfbXMYDSABKAQSFwoPcHJvcG9zYWxfZGlnZXN0GA4gASgMEhYKDnBvbGljeV92ZXJzaW9uGA8gASgEEhgKEGFwcHJvdmFsc19uZWVkZWQYECABKA0SNwoHYmFsbG90cxgRIAMoCzImLm1wY3dhbGxldC5jb25zZW5zdXMudjEuUmVjb3JkZWRCYWxsb3QSNgoIdGltZWxpbmUYEiADKAsyJC5tcGN3YWxsZXQuY29uc2Vuc3VzLnYxLlRpbWVsaW5lU3RlcBIQCghyZXZpc2lvbhgTIAEoBCJBCg5QYXltZW50RmFpbHVyZRIMCgRjb2RlGAEgASgJEg8KB21lc3NhZ2UYAiABKAkSEAoIY3VscHJpdHMYAyADKAkibQoOUmVjb3JkZWRCYWxsb3QSLgoGYmFsbG90GAEgASgLMh4ubXBjd2FsbGV0LmNvbnNlbnN1cy52MS5CYWxsb3QSFgoOcmVjZWl2ZWRfYXRfbXMYAiABKAQSEwoLZHVyYXRpb25fdXMYAyABKAQiagoMVGltZWxpbmVTdGVwEgwKBHN0ZXAYASABKAkSDwoHbm9kZV9pZBgCIAEoCRIVCg1zdGFydGVkX2F0X21zGAMgASgEEhMKC2R1cmF0aW9uX3VzGAQgASgEEg8KB291dGNvbWUYBSABKAkizgEKDFdhbGxldFJlY29yZBIRCgl3YWxsZXRfaWQYASABKAkSDAoEbmFtZRgCIAEoCRIOCgZzY2hlbWUYAyABKAkSDwoHbmV0d29yaxgEIAEoCRIRCgl0aHJlc2hvbGQYBSABKA0SDwoHcGFydGllcxgGIAMoCRIRCglncm91cF9rZXkYByABKAwSEgoKY2hhaW5fY29kZRgIIAEoDBIVCg1jcmVhdGVkX2F0X21zGAkgASgEEhoKEnB1YmxpY19rZXlfcGFja2FnZRgKIAEoDCJiCglCYW5SZWNvcmQSDwoHbm9kZV9pZBgBIAEoCRIMCgRraW5kGAIgASgJEg4KBmRldGFpbBgDIAEoCRIUCgxiYW5uZWRfYXRfbXMYBCABKAQSEAoIZXZpZGVuY2UYBSADKAwq+QEKBVBoYXNlEhUKEVBIQVNFX1VOU1BFQ0lGSUVEEAASEQoNUEhBU0VfQ1JFQVRFRBABEhAKDFBIQVNFX1ZPVElORxACEhIKDlBIQVNFX0FQUFJPVkVEEAMSEQoNUEhBU0VfU0lHTklORxAEEhAKDFBIQVNFX1NJR05FRBAFEhYKElBIQVNFX0JST0FEQ0FTVElORxAGEhMKD1BIQVNFX0JST0FEQ0FTVBAHEhMKD1BIQVNFX0NPTkZJUk1FRBAIEhIKDlBIQVNFX1JFSkVDVEVEEAkSEwoPUEhBU0VfVElNRURfT1VUEAoSEAoMUEhBU0VfRkFJTEVEEAtiBnByb3RvMw", [file_mpcwallet_consensus_v1_consensus]);
 
 /**
  * A coordinator's record of one payment, rewritten at every transition.
@@ -292,6 +292,13 @@ export type WalletRecord = Message<"mpcwallet.consensus.v1.WalletRecord"> & {
    * @generated from field: uint64 created_at_ms = 9;
    */
   createdAtMs: bigint;
+
+  /**
+   * A serialized mpcwallet.keygen.v1.KeyShare without the fields of one party; empty in records of older versions.
+   *
+   * @generated from field: bytes public_key_package = 10;
+   */
+  publicKeyPackage: Uint8Array;
 };
 
 /**
@@ -302,79 +309,49 @@ export const WalletRecordSchema: GenMessage<WalletRecord> = /*@__PURE__*/
   messageDesc(file_mpcwallet_consensus_v1_record, 4);
 
 /**
- * A node's memory of what it approved for one request, written before the ballot leaves.
+ * A node that was proved to break the rules, as nodes and coordinators remember it.
  *
- * @generated from message mpcwallet.consensus.v1.ApprovalRecord
+ * @generated from message mpcwallet.consensus.v1.BanRecord
  */
-export type ApprovalRecord = Message<"mpcwallet.consensus.v1.ApprovalRecord"> & {
+export type BanRecord = Message<"mpcwallet.consensus.v1.BanRecord"> & {
   /**
-   * @generated from field: string request_id = 1;
+   * @generated from field: string node_id = 1;
    */
-  requestId: string;
+  nodeId: string;
 
   /**
-   * @generated from field: string wallet_id = 2;
-   */
-  walletId: string;
-
-  /**
-   * @generated from field: uint64 amount_sat = 3;
-   */
-  amountSat: bigint;
-
-  /**
-   * @generated from field: uint64 approved_at_ms = 4;
-   */
-  approvedAtMs: bigint;
-
-  /**
-   * @generated from field: uint64 expires_at_ms = 5;
-   */
-  expiresAtMs: bigint;
-
-  /**
-   * @generated from field: repeated mpcwallet.consensus.v1.ApprovedTransactionRecord transactions = 6;
-   */
-  transactions: ApprovedTransactionRecord[];
-
-  /**
-   * Highest change index plus one; 0 without change.
+   * "double-vote", "equivocation" or "protocol-fault".
    *
-   * @generated from field: uint32 change_count = 7;
+   * @generated from field: string kind = 2;
    */
-  changeCount: number;
+  kind: string;
+
+  /**
+   * The check that failed, or what else happened.
+   *
+   * @generated from field: string detail = 3;
+   */
+  detail: string;
+
+  /**
+   * @generated from field: uint64 banned_at_ms = 4;
+   */
+  bannedAtMs: bigint;
+
+  /**
+   * Serialized ballots or mpcwallet.session.v1.Evidence.
+   *
+   * @generated from field: repeated bytes evidence = 5;
+   */
+  evidence: Uint8Array[];
 };
 
 /**
- * Describes the message mpcwallet.consensus.v1.ApprovalRecord.
- * Use `create(ApprovalRecordSchema)` to create a new message.
+ * Describes the message mpcwallet.consensus.v1.BanRecord.
+ * Use `create(BanRecordSchema)` to create a new message.
  */
-export const ApprovalRecordSchema: GenMessage<ApprovalRecord> = /*@__PURE__*/
+export const BanRecordSchema: GenMessage<BanRecord> = /*@__PURE__*/
   messageDesc(file_mpcwallet_consensus_v1_record, 5);
-
-/**
- * @generated from message mpcwallet.consensus.v1.ApprovedTransactionRecord
- */
-export type ApprovedTransactionRecord = Message<"mpcwallet.consensus.v1.ApprovedTransactionRecord"> & {
-  /**
-   * @generated from field: string txid = 1;
-   */
-  txid: string;
-
-  /**
-   * "txid:vout" of every input.
-   *
-   * @generated from field: repeated string outpoints = 2;
-   */
-  outpoints: string[];
-};
-
-/**
- * Describes the message mpcwallet.consensus.v1.ApprovedTransactionRecord.
- * Use `create(ApprovedTransactionRecordSchema)` to create a new message.
- */
-export const ApprovedTransactionRecordSchema: GenMessage<ApprovedTransactionRecord> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_consensus_v1_record, 6);
 
 /**
  * Where a payment stands.

@@ -16,7 +16,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file mpcwallet/peer/v1/peer.proto.
  */
 export const file_mpcwallet_peer_v1_peer: GenFile = /*@__PURE__*/
-  fileDesc("ChxtcGN3YWxsZXQvcGVlci92MS9wZWVyLnByb3RvEhFtcGN3YWxsZXQucGVlci52MSIeCgtQaW5nUmVxdWVzdBIPCgdwYXlsb2FkGAEgASgMIjAKDFBpbmdSZXNwb25zZRIPCgdwYXlsb2FkGAEgASgMEg8KB3RpbWVfbXMYAiABKAQiEgoQR2V0U3RhdHVzUmVxdWVzdCKKAQoRR2V0U3RhdHVzUmVzcG9uc2USDwoHbm9kZV9pZBgBIAEoCRIPCgd2ZXJzaW9uGAIgASgJEhEKCXVwdGltZV9tcxgDIAEoBBIsCgVwZWVycxgEIAMoCzIdLm1wY3dhbGxldC5wZWVyLnYxLlBlZXJTdGF0dXMSEgoKd2FsbGV0X2lkcxgFIAMoCSJ4CgpQZWVyU3RhdHVzEg8KB25vZGVfaWQYASABKAkSMQoFc3RhdGUYAiABKA4yIi5tcGN3YWxsZXQucGVlci52MS5Db25uZWN0aW9uU3RhdGUSEgoKcnR0X3A1MF91cxgDIAEoBBISCgpydHRfcDk5X3VzGAQgASgEIo0BCgpXYWxsZXRTcGVjEhEKCXdhbGxldF9pZBgBIAEoCRIMCgRuYW1lGAIgASgJEikKBnNjaGVtZRgDIAEoDjIZLm1wY3dhbGxldC5wZWVyLnYxLlNjaGVtZRIRCgl0aHJlc2hvbGQYBCABKA0SDwoHcGFydGllcxgFIAMoCRIPCgduZXR3b3JrGAYgASgJIlcKEkdlbmVyYXRlS2V5UmVxdWVzdBISCgpzZXNzaW9uX2lkGAEgASgMEi0KBndhbGxldBgCIAEoCzIdLm1wY3dhbGxldC5wZWVyLnYxLldhbGxldFNwZWMiUAoTR2VuZXJhdGVLZXlSZXNwb25zZRIRCglncm91cF9rZXkYASABKAwSEgoKY2hhaW5fY29kZRgCIAEoDBISCgprZXlfZGlnZXN0GAMgASgMIrYBChJTaWduUGF5bWVudFJlcXVlc3QSEgoKc2Vzc2lvbl9pZBgBIAEoDBI5Cghwcm9wb3NhbBgCIAEoCzInLm1wY3dhbGxldC5jb25zZW5zdXMudjEuUGF5bWVudFByb3Bvc2FsEkAKC2NlcnRpZmljYXRlGAMgASgLMisubXBjd2FsbGV0LmNvbnNlbnN1cy52MS5BcHByb3ZhbENlcnRpZmljYXRlEg8KB3NpZ25lcnMYBCADKA0iWwoTU2lnblBheW1lbnRSZXNwb25zZRISCgpzaWduYXR1cmVzGAEgAygMEjAKCGV2aWRlbmNlGAIgAygLMh4ubXBjd2FsbGV0LnNlc3Npb24udjEuRXZpZGVuY2UiQQoPRXhjaGFuZ2VSZXF1ZXN0Ei4KBWZyYW1lGAEgASgLMh8ubXBjd2FsbGV0LnBlZXIudjEuU2Vzc2lvbkZyYW1lIkIKEEV4Y2hhbmdlUmVzcG9uc2USLgoFZnJhbWUYASABKAsyHy5tcGN3YWxsZXQucGVlci52MS5TZXNzaW9uRnJhbWUiYAoMU2Vzc2lvbkZyYW1lEjQKB29wZW5pbmcYASABKAsyIS5tcGN3YWxsZXQucGVlci52MS5TZXNzaW9uT3BlbmluZ0gAEhIKCGVudmVsb3BlGAIgASgMSABCBgoEa2luZCIkCg5TZXNzaW9uT3BlbmluZxISCgpzZXNzaW9uX2lkGAEgASgMIkgKC1ZvdGVSZXF1ZXN0EjkKCHByb3Bvc2FsGAEgASgLMicubXBjd2FsbGV0LmNvbnNlbnN1cy52MS5QYXltZW50UHJvcG9zYWwiPgoMVm90ZVJlc3BvbnNlEi4KBmJhbGxvdBgBIAEoCzIeLm1wY3dhbGxldC5jb25zZW5zdXMudjEuQmFsbG90IksKDU5vdGlmeVJlcXVlc3QSEgoKcmVxdWVzdF9pZBgBIAEoCRIMCgR0eGlkGAIgASgJEhgKEGNvbmZpcm1lZF9oZWlnaHQYAyABKAQiEAoOTm90aWZ5UmVzcG9uc2UqxgEKD0Nvbm5lY3Rpb25TdGF0ZRIgChxDT05ORUNUSU9OX1NUQVRFX1VOU1BFQ0lGSUVEEAASGQoVQ09OTkVDVElPTl9TVEFURV9JRExFEAESHwobQ09OTkVDVElPTl9TVEFURV9DT05ORUNUSU5HEAISGwoXQ09OTkVDVElPTl9TVEFURV9BQ1RJVkUQAxIdChlDT05ORUNUSU9OX1NUQVRFX0RFR1JBREVEEAQSGQoVQ09OTkVDVElPTl9TVEFURV9ERUFEEAUqRgoGU2NoZW1lEhYKElNDSEVNRV9VTlNQRUNJRklFRBAAEhAKDFNDSEVNRV9GUk9TVBABEhIKDlNDSEVNRV9DR0dNUDI0EAIysQEKDkNvbnRyb2xTZXJ2aWNlEkcKBFBpbmcSHi5tcGN3YWxsZXQucGVlci52MS5QaW5nUmVxdWVzdBofLm1wY3dhbGxldC5wZWVyLnYxLlBpbmdSZXNwb25zZRJWCglHZXRTdGF0dXMSIy5tcGN3YWxsZXQucGVlci52MS5HZXRTdGF0dXNSZXF1ZXN0GiQubXBjd2FsbGV0LnBlZXIudjEuR2V0U3RhdHVzUmVzcG9uc2UypQIKDlNlc3Npb25TZXJ2aWNlElwKC0dlbmVyYXRlS2V5EiUubXBjd2FsbGV0LnBlZXIudjEuR2VuZXJhdGVLZXlSZXF1ZXN0GiYubXBjd2FsbGV0LnBlZXIudjEuR2VuZXJhdGVLZXlSZXNwb25zZRJcCgtTaWduUGF5bWVudBIlLm1wY3dhbGxldC5wZWVyLnYxLlNpZ25QYXltZW50UmVxdWVzdBomLm1wY3dhbGxldC5wZWVyLnYxLlNpZ25QYXltZW50UmVzcG9uc2USVwoIRXhjaGFuZ2USIi5tcGN3YWxsZXQucGVlci52MS5FeGNoYW5nZVJlcXVlc3QaIy5tcGN3YWxsZXQucGVlci52MS5FeGNoYW5nZVJlc3BvbnNlKAEwATKqAQoQQ29uc2Vuc3VzU2VydmljZRJHCgRWb3RlEh4ubXBjd2FsbGV0LnBlZXIudjEuVm90ZVJlcXVlc3QaHy5tcGN3YWxsZXQucGVlci52MS5Wb3RlUmVzcG9uc2USTQoGTm90aWZ5EiAubXBjd2FsbGV0LnBlZXIudjEuTm90aWZ5UmVxdWVzdBohLm1wY3dhbGxldC5wZWVyLnYxLk5vdGlmeVJlc3BvbnNlYgZwcm90bzM", [file_mpcwallet_consensus_v1_consensus, file_mpcwallet_session_v1_session]);
+  fileDesc("ChxtcGN3YWxsZXQvcGVlci92MS9wZWVyLnByb3RvEhFtcGN3YWxsZXQucGVlci52MSIeCgtQaW5nUmVxdWVzdBIPCgdwYXlsb2FkGAEgASgMIjAKDFBpbmdSZXNwb25zZRIPCgdwYXlsb2FkGAEgASgMEg8KB3RpbWVfbXMYAiABKAQiEgoQR2V0U3RhdHVzUmVxdWVzdCKKAQoRR2V0U3RhdHVzUmVzcG9uc2USDwoHbm9kZV9pZBgBIAEoCRIPCgd2ZXJzaW9uGAIgASgJEhEKCXVwdGltZV9tcxgDIAEoBBIsCgVwZWVycxgEIAMoCzIdLm1wY3dhbGxldC5wZWVyLnYxLlBlZXJTdGF0dXMSEgoKd2FsbGV0X2lkcxgFIAMoCSJ4CgpQZWVyU3RhdHVzEg8KB25vZGVfaWQYASABKAkSMQoFc3RhdGUYAiABKA4yIi5tcGN3YWxsZXQucGVlci52MS5Db25uZWN0aW9uU3RhdGUSEgoKcnR0X3A1MF91cxgDIAEoBBISCgpydHRfcDk5X3VzGAQgASgEIo0BCgpXYWxsZXRTcGVjEhEKCXdhbGxldF9pZBgBIAEoCRIMCgRuYW1lGAIgASgJEikKBnNjaGVtZRgDIAEoDjIZLm1wY3dhbGxldC5wZWVyLnYxLlNjaGVtZRIRCgl0aHJlc2hvbGQYBCABKA0SDwoHcGFydGllcxgFIAMoCRIPCgduZXR3b3JrGAYgASgJIlcKEkdlbmVyYXRlS2V5UmVxdWVzdBISCgpzZXNzaW9uX2lkGAEgASgMEi0KBndhbGxldBgCIAEoCzIdLm1wY3dhbGxldC5wZWVyLnYxLldhbGxldFNwZWMibAoTR2VuZXJhdGVLZXlSZXNwb25zZRIRCglncm91cF9rZXkYASABKAwSEgoKY2hhaW5fY29kZRgCIAEoDBISCgprZXlfZGlnZXN0GAMgASgMEhoKEnB1YmxpY19rZXlfcGFja2FnZRgEIAEoDCK2AQoSU2lnblBheW1lbnRSZXF1ZXN0EhIKCnNlc3Npb25faWQYASABKAwSOQoIcHJvcG9zYWwYAiABKAsyJy5tcGN3YWxsZXQuY29uc2Vuc3VzLnYxLlBheW1lbnRQcm9wb3NhbBJACgtjZXJ0aWZpY2F0ZRgDIAEoCzIrLm1wY3dhbGxldC5jb25zZW5zdXMudjEuQXBwcm92YWxDZXJ0aWZpY2F0ZRIPCgdzaWduZXJzGAQgAygNIlsKE1NpZ25QYXltZW50UmVzcG9uc2USEgoKc2lnbmF0dXJlcxgBIAMoDBIwCghldmlkZW5jZRgCIAMoCzIeLm1wY3dhbGxldC5zZXNzaW9uLnYxLkV2aWRlbmNlIkEKD0V4Y2hhbmdlUmVxdWVzdBIuCgVmcmFtZRgBIAEoCzIfLm1wY3dhbGxldC5wZWVyLnYxLlNlc3Npb25GcmFtZSJCChBFeGNoYW5nZVJlc3BvbnNlEi4KBWZyYW1lGAEgASgLMh8ubXBjd2FsbGV0LnBlZXIudjEuU2Vzc2lvbkZyYW1lImAKDFNlc3Npb25GcmFtZRI0CgdvcGVuaW5nGAEgASgLMiEubXBjd2FsbGV0LnBlZXIudjEuU2Vzc2lvbk9wZW5pbmdIABISCghlbnZlbG9wZRgCIAEoDEgAQgYKBGtpbmQiJAoOU2Vzc2lvbk9wZW5pbmcSEgoKc2Vzc2lvbl9pZBgBIAEoDCJICgtWb3RlUmVxdWVzdBI5Cghwcm9wb3NhbBgBIAEoCzInLm1wY3dhbGxldC5jb25zZW5zdXMudjEuUGF5bWVudFByb3Bvc2FsIj4KDFZvdGVSZXNwb25zZRIuCgZiYWxsb3QYASABKAsyHi5tcGN3YWxsZXQuY29uc2Vuc3VzLnYxLkJhbGxvdCJLCg1Ob3RpZnlSZXF1ZXN0EhIKCnJlcXVlc3RfaWQYASABKAkSDAoEdHhpZBgCIAEoCRIYChBjb25maXJtZWRfaGVpZ2h0GAMgASgEIhAKDk5vdGlmeVJlc3BvbnNlIooBCgtGYXVsdERldGFpbBIqCgRraW5kGAEgASgOMhwubXBjd2FsbGV0LnBlZXIudjEuRmF1bHRLaW5kEgwKBGNvZGUYAiABKAkSDwoHcGFydGllcxgDIAMoCRIwCghldmlkZW5jZRgEIAMoCzIeLm1wY3dhbGxldC5zZXNzaW9uLnYxLkV2aWRlbmNlKsYBCg9Db25uZWN0aW9uU3RhdGUSIAocQ09OTkVDVElPTl9TVEFURV9VTlNQRUNJRklFRBAAEhkKFUNPTk5FQ1RJT05fU1RBVEVfSURMRRABEh8KG0NPTk5FQ1RJT05fU1RBVEVfQ09OTkVDVElORxACEhsKF0NPTk5FQ1RJT05fU1RBVEVfQUNUSVZFEAMSHQoZQ09OTkVDVElPTl9TVEFURV9ERUdSQURFRBAEEhkKFUNPTk5FQ1RJT05fU1RBVEVfREVBRBAFKkYKBlNjaGVtZRIWChJTQ0hFTUVfVU5TUEVDSUZJRUQQABIQCgxTQ0hFTUVfRlJPU1QQARISCg5TQ0hFTUVfQ0dHTVAyNBACKqwBCglGYXVsdEtpbmQSGgoWRkFVTFRfS0lORF9VTlNQRUNJRklFRBAAEhwKGEZBVUxUX0tJTkRfSU5WQUxJRF9JTlBVVBABEhoKFkZBVUxUX0tJTkRfVU5BVkFJTEFCTEUQAhIZChVGQVVMVF9LSU5EX1BFRVJfRkFVTFQQAxIaChZGQVVMVF9LSU5EX1BFRVJfU0lMRU5UEAQSEgoORkFVTFRfS0lORF9CVUcQBTKxAQoOQ29udHJvbFNlcnZpY2USRwoEUGluZxIeLm1wY3dhbGxldC5wZWVyLnYxLlBpbmdSZXF1ZXN0Gh8ubXBjd2FsbGV0LnBlZXIudjEuUGluZ1Jlc3BvbnNlElYKCUdldFN0YXR1cxIjLm1wY3dhbGxldC5wZWVyLnYxLkdldFN0YXR1c1JlcXVlc3QaJC5tcGN3YWxsZXQucGVlci52MS5HZXRTdGF0dXNSZXNwb25zZTKlAgoOU2Vzc2lvblNlcnZpY2USXAoLR2VuZXJhdGVLZXkSJS5tcGN3YWxsZXQucGVlci52MS5HZW5lcmF0ZUtleVJlcXVlc3QaJi5tcGN3YWxsZXQucGVlci52MS5HZW5lcmF0ZUtleVJlc3BvbnNlElwKC1NpZ25QYXltZW50EiUubXBjd2FsbGV0LnBlZXIudjEuU2lnblBheW1lbnRSZXF1ZXN0GiYubXBjd2FsbGV0LnBlZXIudjEuU2lnblBheW1lbnRSZXNwb25zZRJXCghFeGNoYW5nZRIiLm1wY3dhbGxldC5wZWVyLnYxLkV4Y2hhbmdlUmVxdWVzdBojLm1wY3dhbGxldC5wZWVyLnYxLkV4Y2hhbmdlUmVzcG9uc2UoATABMqoBChBDb25zZW5zdXNTZXJ2aWNlEkcKBFZvdGUSHi5tcGN3YWxsZXQucGVlci52MS5Wb3RlUmVxdWVzdBofLm1wY3dhbGxldC5wZWVyLnYxLlZvdGVSZXNwb25zZRJNCgZOb3RpZnkSIC5tcGN3YWxsZXQucGVlci52MS5Ob3RpZnlSZXF1ZXN0GiEubXBjd2FsbGV0LnBlZXIudjEuTm90aWZ5UmVzcG9uc2ViBnByb3RvMw", [file_mpcwallet_consensus_v1_consensus, file_mpcwallet_session_v1_session]);
 
 /**
  * @generated from message mpcwallet.peer.v1.PingRequest
@@ -243,6 +243,14 @@ export type GenerateKeyResponse = Message<"mpcwallet.peer.v1.GenerateKeyResponse
    * @generated from field: bytes key_digest = 3;
    */
   keyDigest: Uint8Array;
+
+  /**
+   * A serialized mpcwallet.keygen.v1.KeyShare without the fields of one party; its digest is key_digest. With it a
+   * coordinator judges evidence about signing sessions.
+   *
+   * @generated from field: bytes public_key_package = 4;
+   */
+  publicKeyPackage: Uint8Array;
 };
 
 /**
@@ -477,6 +485,46 @@ export const NotifyResponseSchema: GenMessage<NotifyResponse> = /*@__PURE__*/
   messageDesc(file_mpcwallet_peer_v1_peer, 17);
 
 /**
+ * Error detail of a failed call between peers: the fault as the other side knows it.
+ *
+ * @generated from message mpcwallet.peer.v1.FaultDetail
+ */
+export type FaultDetail = Message<"mpcwallet.peer.v1.FaultDetail"> & {
+  /**
+   * @generated from field: mpcwallet.peer.v1.FaultKind kind = 1;
+   */
+  kind: FaultKind;
+
+  /**
+   * Machine-readable, for example "wallet-unknown".
+   *
+   * @generated from field: string code = 2;
+   */
+  code: string;
+
+  /**
+   * Node ids: culprits of a peer fault, silent parties of a timeout.
+   *
+   * @generated from field: repeated string parties = 3;
+   */
+  parties: string[];
+
+  /**
+   * What proves a peer fault.
+   *
+   * @generated from field: repeated mpcwallet.session.v1.Evidence evidence = 4;
+   */
+  evidence: Evidence[];
+};
+
+/**
+ * Describes the message mpcwallet.peer.v1.FaultDetail.
+ * Use `create(FaultDetailSchema)` to create a new message.
+ */
+export const FaultDetailSchema: GenMessage<FaultDetail> = /*@__PURE__*/
+  messageDesc(file_mpcwallet_peer_v1_peer, 18);
+
+/**
  * @generated from enum mpcwallet.peer.v1.ConnectionState
  */
 export enum ConnectionState {
@@ -546,6 +594,47 @@ export enum Scheme {
  */
 export const SchemeSchema: GenEnum<Scheme> = /*@__PURE__*/
   enumDesc(file_mpcwallet_peer_v1_peer, 1);
+
+/**
+ * @generated from enum mpcwallet.peer.v1.FaultKind
+ */
+export enum FaultKind {
+  /**
+   * @generated from enum value: FAULT_KIND_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * @generated from enum value: FAULT_KIND_INVALID_INPUT = 1;
+   */
+  INVALID_INPUT = 1,
+
+  /**
+   * @generated from enum value: FAULT_KIND_UNAVAILABLE = 2;
+   */
+  UNAVAILABLE = 2,
+
+  /**
+   * @generated from enum value: FAULT_KIND_PEER_FAULT = 3;
+   */
+  PEER_FAULT = 3,
+
+  /**
+   * @generated from enum value: FAULT_KIND_PEER_SILENT = 4;
+   */
+  PEER_SILENT = 4,
+
+  /**
+   * @generated from enum value: FAULT_KIND_BUG = 5;
+   */
+  BUG = 5,
+}
+
+/**
+ * Describes the enum mpcwallet.peer.v1.FaultKind.
+ */
+export const FaultKindSchema: GenEnum<FaultKind> = /*@__PURE__*/
+  enumDesc(file_mpcwallet_peer_v1_peer, 2);
 
 /**
  * Liveness and state of a node.

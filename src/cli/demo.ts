@@ -1,0 +1,329 @@
+/** `npm run demo`: the main job from nothing, on embedded defaults, told as a timeline. */
+import { createPublicKey, generateKeyPairSync, randomUUID } from "node:crypto";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import { networks, payments as scripts } from "bitcoinjs-lib";
+import { Command } from "commander";
+import {
+  BallotVerdict,
+  type GetVotesResponse,
+  type Payment,
+  PaymentPhase,
+  Scheme,
+  type Wallet,
+} from "../../gen/mpcwallet/wallet/v1/wallet_pb.js";
+import { signPaymentRequest } from "../consensus/payment-request.js";
+import { type AuditVerdict, verifyTrail } from "../coordinator/audit-verification.js";
+import { coordinatorConfigurationSchema } from "../coordinator/configuration.js";
+import { openAudit } from "../coordinator/start.js";
+import { Unavailable } from "../crypto/fault.js";
+import { Devnet } from "../devnet/devnet.js";
+import { Roster } from "../network/identity/roster.js";
+import { systemClock } from "../node/ambient.js";
+import { openChain } from "../node/start.js";
+import { DatabaseAuditTrail } from "../storage/database-audit-trail.js";
+import type { AuditEntry } from "../wallet/audit-trail.js";
+import { type ClientProfile, loadClientProfile } from "./client-profile.js";
+import { loadConfiguration } from "./configuration-file.js";
+import { introduction } from "./devnet-command.js";
+import { failureOf } from "./failure.js";
+import { type GatewayClient, openGateway, paymentAuthority } from "./gateway-client.js";
+import { untilToldToStop } from "./process-commands.js";
+
+interface DemoOptions {
+  readonly keep: boolean;
+  readonly killNode: boolean;
+  readonly json: boolean;
+  readonly folder?: string;
+}
+
+/** One payment as the demo reports it. */
+interface PaymentReport {
+  readonly txid: string;
+  readonly scheme: string;
+  readonly votes: number;
+  readonly signers: readonly string[];
+  readonly timingsMs: Readonly<Record<"dkg" | "votes" | "sign" | "broadcast" | "total", number>>;
+  readonly confirmedHeight: number;
+}
+
+const FUNDS_SAT = 10_000_000n;
+const PAYMENT_SAT = 1_250_000n;
+const REQUEST_LIFETIME_MS = 600_000;
+/** Tries to hit the moment between a node's vote and the signature. */
+const KILL_ATTEMPTS_MAX = 3;
+
+const startedMs = performance.now();
+const tell = (what: string): void => {
+  process.stderr.write(`${((performance.now() - startedMs) / 1000).toFixed(1).padStart(6)} s  ${what}\n`);
+};
+const rounded = (ms: number): number => Math.round(ms * 10) / 10;
+
+class Demo {
+  readonly #devnet: Devnet;
+  readonly #profile: ClientProfile;
+  readonly #client: GatewayClient["wallet"];
+
+  constructor(parts: { devnet: Devnet; profile: ClientProfile; client: GatewayClient["wallet"] }) {
+    this.#devnet = parts.devnet;
+    this.#profile = parts.profile;
+    this.#client = parts.client;
+  }
+
+  async createWallet(): Promise<{ readonly wallet: Wallet; readonly dkgMs: number }> {
+    await this.#ready();
+    const name = `demo-${randomUUID().slice(0, 8)}`;
+    const before = performance.now();
+    const { wallet } = await this.#client.createWallet({ name, scheme: Scheme.FROST, threshold: 3 });
+    const dkgMs = performance.now() - before;
+    if (wallet === undefined) throw new Unavailable("wallet-missing", "the gateway made no wallet");
+    tell(
+      `wallet ${name}: 3 of ${wallet.parties.length}, Taproot, key generated in ${dkgMs.toFixed(0)} ms; the key exists nowhere`,
+    );
+    return { wallet, dkgMs };
+  }
+
+  async fund({ walletId }: Wallet): Promise<string> {
+    const { address } = await this.#client.newAddress({ walletId });
+    if (address === undefined) throw new Unavailable("address-missing", "the gateway made no address");
+    await this.#devnet.faucet(address.address, FUNDS_SAT);
+    const balance = await this.#client.getBalance({ walletId });
+    tell(`funded ${address.address} with ${FUNDS_SAT} sat; confirmed balance ${balance.confirmedSat} sat`);
+    return address.address;
+  }
+
+  /** Sends a payment and watches it to its confirmation. `kill` ends one voter with SIGKILL before the signature is there. */
+  async pay(
+    { walletId }: Wallet,
+    options: { readonly kill: boolean },
+  ): Promise<{ payment: Payment; killed: string | undefined }> {
+    const createdAtMs = BigInt(systemClock.nowMs());
+    const request = signPaymentRequest(
+      {
+        requestId: randomUUID(),
+        walletId,
+        recipients: [{ address: outsideAddress(), amountSat: PAYMENT_SAT }],
+        maxFeeRateSatPerKvb: 100_000n,
+        metadataJson: JSON.stringify({ purpose: "demo" }),
+        createdAtMs,
+        expiresAtMs: createdAtMs + BigInt(REQUEST_LIFETIME_MS),
+      },
+      await paymentAuthority(this.#profile),
+    );
+    const sent = await this.#client.sendPayment({ payment: request });
+    const paymentId = sent.payment?.paymentId ?? "";
+    let killed: string | undefined;
+    let mined = false;
+    let last: Payment | undefined;
+    for await (const { payment } of this.#client.watchPayment({ paymentId })) {
+      if (payment === undefined) continue;
+      last = payment;
+      const waitsForSignature = payment.phase === PaymentPhase.APPROVED || payment.phase === PaymentPhase.SIGNING;
+      if (options.kill && killed === undefined && waitsForSignature) killed = await this.#killVoter(paymentId);
+      if (payment.phase === PaymentPhase.BROADCAST && !mined) {
+        mined = true;
+        await this.#devnet.mine(1);
+      }
+    }
+    if (last?.phase !== PaymentPhase.CONFIRMED) {
+      const { code = "unknown", message = "" } = last?.failure ?? {};
+      throw new Unavailable("payment-failed", `the payment was not confirmed: ${code} ${message}`, { paymentId });
+    }
+    return { payment: last, killed };
+  }
+
+  async votes(paymentId: string): Promise<GetVotesResponse> {
+    return await this.#client.getVotes({ paymentId });
+  }
+
+  /** Waits until the coordinator leads and a quorum answers. */
+  async #ready(): Promise<void> {
+    for (let attempt = 0; attempt < 100; attempt++) {
+      const { healthy, leader } = await this.#client.getHealth({});
+      if (healthy && leader !== "") return;
+      await new Promise((resolve) => setTimeout(resolve, 100));
+    }
+    throw new Unavailable("devnet-unhealthy", "the devnet did not become healthy in time");
+  }
+
+  async #killVoter(paymentId: string): Promise<string | undefined> {
+    const { ballots } = await this.#client.getVotes({ paymentId });
+    const voter = ballots.find(({ verdict }) => verdict === BallotVerdict.APPROVE)?.voter;
+    if (voter === undefined) return undefined;
+    await this.#devnet.kill(voter);
+    tell(`killed ${voter} with SIGKILL after its vote`);
+    return voter;
+  }
+}
+
+/** A Taproot address of nobody in this wallet. */
+function outsideAddress(): string {
+  const der = createPublicKey(generateKeyPairSync("ec", { namedCurve: "secp256k1" }).privateKey).export({
+    format: "der",
+    type: "spki",
+  });
+  const x = der.subarray(-64, -32);
+  const { address } = scripts.p2wpkh({
+    pubkey: Buffer.concat([Uint8Array.of(2 + ((der.at(-1) ?? 0) & 1)), x]),
+    network: networks.regtest,
+  });
+  if (address === undefined) throw new Unavailable("address-missing", "no address for a fresh key");
+  return address;
+}
+
+function stepMs(payment: Payment, step: string): number {
+  const entries = payment.timeline.filter(
+    (entry) => entry.step === step && entry.nodeId === "" && entry.outcome === "ok",
+  );
+  return entries.at(-1)?.durationMs ?? 0;
+}
+
+function report(parts: {
+  payment: Payment;
+  votes: GetVotesResponse;
+  dkgMs: number;
+  signers: readonly string[];
+}): PaymentReport {
+  const { payment, votes, dkgMs, signers } = parts;
+  const [votesMs, sign, broadcast] = ["vote", "sign", "broadcast"].map((step) => stepMs(payment, step));
+  const until = payment.timeline.filter(({ step }) => step === "broadcast").at(-1);
+  const total = until === undefined ? 0 : Number(until.startedAtMs) + until.durationMs - Number(payment.createdAtMs);
+  return {
+    txid: payment.txid,
+    scheme: "frost",
+    votes: votes.ballots.filter(({ verdict }) => verdict === BallotVerdict.APPROVE).length,
+    signers,
+    timingsMs: {
+      dkg: rounded(dkgMs),
+      votes: rounded(votesMs ?? 0),
+      sign: rounded(sign ?? 0),
+      broadcast: rounded(broadcast ?? 0),
+      total: rounded(total),
+    },
+    confirmedHeight: payment.confirmedHeight,
+  };
+}
+
+function tellPayment(payment: Payment, votes: GetVotesResponse, signers: readonly string[]): void {
+  for (const { voter, verdict, durationMs } of votes.ballots) {
+    tell(
+      `  vote of ${voter}: ${verdict === BallotVerdict.APPROVE ? "approve" : "reject"} after ${durationMs.toFixed(1)} ms`,
+    );
+  }
+  tell(
+    `  signed by ${signers.join(", ")} in ${stepMs(payment, "sign").toFixed(1)} ms${payment.retries > 0 ? `, after ${payment.retries} failed attempt(s)` : ""}`,
+  );
+  tell(`  broadcast ${payment.txid} in ${stepMs(payment, "broadcast").toFixed(1)} ms, fee ${payment.feeSat} sat`);
+  tell(`  confirmed at height ${payment.confirmedHeight}`);
+}
+
+/** Reads the trail of the stopped coordinator: its hash chain, its certificates, and its transactions against the chain. */
+async function readTrail(
+  devnet: Devnet,
+): Promise<{ readonly verdict: AuditVerdict; signersOf(paymentId: string): readonly string[] }> {
+  const configuration = await loadConfiguration(devnet.paths.coordinatorConfig, coordinatorConfigurationSchema);
+  const database = await openAudit(configuration, process.env);
+  const audit = new DatabaseAuditTrail({}, { database, clock: systemClock });
+  try {
+    const chain = await openChain(configuration.bitcoin, process.env);
+    const verdict = await verifyTrail({ audit, roster: new Roster(configuration.network.roster), chain });
+    const certificates: AuditEntry[] = (await audit.read({ fromSequence: 1n, limit: 1_000 })).filter(
+      ({ kind }) => kind === "certificate",
+    );
+    return {
+      verdict,
+      signersOf(paymentId) {
+        const signers = certificates.filter(({ subject }) => subject === paymentId).at(-1)?.payload["signers"];
+        return Array.isArray(signers) ? signers.map(String) : [];
+      },
+    };
+  } finally {
+    await audit.close();
+    await database.close();
+  }
+}
+
+async function run(options: DemoOptions): Promise<void> {
+  const folder =
+    options.folder === undefined ? await mkdtemp(join(tmpdir(), "mpc-wallet-demo-")) : resolve(options.folder);
+  const crashes: string[] = [];
+  const devnet = await Devnet.start({
+    folder,
+    nodes: 5,
+    progress: tell,
+    onCrash: (name, why, logFile) => {
+      crashes.push(name);
+      tell(`${name} ended by itself (${why}); its log is ${logFile}`);
+    },
+  });
+  let succeeded = false;
+  try {
+    tell(`up: ${devnet.running().join(", ")}, each its own process`);
+    const profile = await loadClientProfile(devnet.paths.clientConfig, { environment: process.env });
+    const gateway = await openGateway(profile, { environment: process.env });
+    const demo = new Demo({ devnet, profile, client: gateway.wallet });
+    const { wallet, dkgMs } = await demo.createWallet();
+    const address = await demo.fund(wallet);
+    const paid: { payment: Payment; votes: GetVotesResponse }[] = [];
+    let killed: string | undefined;
+    for (let attempt = 0; attempt < (options.killNode ? KILL_ATTEMPTS_MAX : 1) && killed === undefined; attempt++) {
+      const done = await demo.pay(wallet, { kill: options.killNode });
+      killed = done.killed;
+      paid.push({ payment: done.payment, votes: await demo.votes(done.payment.paymentId) });
+      if (options.killNode && killed === undefined)
+        tell("the payment was signed before a node could be killed; paying once more");
+    }
+    if (options.killNode && killed === undefined)
+      throw new Unavailable("kill-missed", "no node could be killed between vote and signature");
+    gateway.close();
+    await devnet.stopCoordinator();
+    const { verdict, signersOf } = await readTrail(devnet);
+    for (const { payment, votes } of paid) tellPayment(payment, votes, signersOf(payment.paymentId));
+    if (killed !== undefined) tell(`paid although ${killed} is dead`);
+    for (const problem of verdict.problems) tell(`audit: ${problem}`);
+    const verified = verdict.problems.length === 0;
+    tell(
+      `audit: ${verdict.entries} entries, ${verified ? "hash chain, certificates and transactions verified against the chain" : "NOT VERIFIED"}`,
+    );
+    const summary = {
+      wallets: [{ id: wallet.walletId, scheme: "frost", address }],
+      payments: paid.map(({ payment, votes }) =>
+        report({ payment, votes, dkgMs, signers: signersOf(payment.paymentId) }),
+      ),
+      audit: { rows: Number(verdict.entries), verified },
+    };
+    succeeded = verified && crashes.length === 0;
+    if (!succeeded) process.exitCode = 1;
+    if (options.keep) {
+      await devnet.startCoordinator();
+      for (const line of introduction(devnet)) process.stderr.write(`${line}\n`);
+      if (options.json) process.stdout.write(`${JSON.stringify(summary)}\n`);
+      await untilToldToStop();
+    } else if (options.json) process.stdout.write(`${JSON.stringify(summary)}\n`);
+  } finally {
+    tell("stopping");
+    await devnet.stop();
+    if (options.folder === undefined && !options.keep && succeeded) await rm(folder, { recursive: true, force: true });
+    else tell(`kept ${folder}`);
+  }
+}
+
+const program = new Command("demo")
+  .description(
+    "makes a devnet, creates a Taproot wallet by key generation, funds it, pays, verifies the audit trail, stops",
+  )
+  .option("--keep", "leave the devnet running and say how to use it", false)
+  .option("--kill-node", "kill one node with SIGKILL between vote and signing, and still pay", false)
+  .option("--json", "print one JSON object on standard output at the end", false)
+  .option("--folder <path>", "where the devnet lives; default: a temporary folder that is removed")
+  .action(async (options: DemoOptions) => {
+    await run(options);
+  });
+try {
+  await program.parseAsync();
+} catch (error) {
+  const { message, next } = failureOf(error);
+  process.stderr.write(`demo: ${message}${next === "" ? "" : ` (${next})`}\n`);
+  process.exitCode = 1;
+}

@@ -1,0 +1,231 @@
+import { createHash } from "node:crypto";
+import type { Observation } from "../consensus/byzantine-detector.js";
+import type { PaymentPolicy } from "../consensus/policy.js";
+import type { Clock, Random } from "../crypto/ambient.js";
+import { verifyEd25519 } from "../crypto/ed25519.js";
+import { InvalidInput } from "../crypto/fault.js";
+import { type Gateway, type GatewayOptions, startGateway } from "../gateway/gateway-server.js";
+import type { MessageIdentity } from "../network/identity/message-identity.js";
+import type { Roster } from "../network/identity/roster.js";
+import type { TrustFiles } from "../network/identity/trust-files.js";
+import type { NetworkLimits } from "../network/network-limits.js";
+import { PeerMesh } from "../network/peer-mesh.js";
+import type { TransportCredentials } from "../network/quic-endpoint.js";
+import { type Logger, networkLog } from "../node/log.js";
+import { followRevocations, peerVerifier } from "../node/peer-trust.js";
+import type { AuditTrail } from "../wallet/audit-trail.js";
+import type { ChainSource } from "../wallet/chain-source.js";
+import type { Coordination, Lease } from "../wallet/coordination.js";
+import { DEFAULT_CEREMONY } from "../wallet/payment-ceremony.js";
+import type { PaymentStore } from "../wallet/payment-store.js";
+import type { NetworkName, WalletApplication } from "../wallet/wallet-application.js";
+import { DEFAULT_SERVICE, WalletService } from "../wallet/wallet-service.js";
+import { ByzantineWatch, type ViolationRecords } from "./byzantine-watch.js";
+import { judgeSigning } from "./evidence-judge.js";
+import { JudgedKeyGeneration } from "./judged-key-generation.js";
+import { PeerCalls } from "./peer-calls.js";
+
+export interface CoordinatorOptions {
+  readonly identity: MessageIdentity;
+  readonly listen: { readonly host: string; readonly port: number };
+  readonly roster: Roster;
+  readonly network: NetworkName;
+  readonly credentials: TransportCredentials;
+  readonly trust: TrustFiles;
+  /** How often the revocation lists are read again. */
+  readonly trustReloadIntervalMs: number;
+  /** What the coordinator builds within; nodes have their own and do not ask for this one. */
+  readonly policy: PaymentPolicy;
+  readonly authorities: ReadonlyMap<string, Uint8Array>;
+  readonly gateway: GatewayOptions;
+  readonly electionTtlMs: number;
+  readonly confirmationPollMs: number;
+  readonly maxRequestWindowMs: number;
+  readonly clockSkewMs: number;
+  readonly limits?: Partial<NetworkLimits>;
+}
+
+export interface CoordinatorDependencies {
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Logger;
+  readonly chain: ChainSource;
+  readonly audit: AuditTrail;
+  readonly coordination: Coordination;
+  readonly violations: ViolationRecords;
+  /** Opens the payments' store; its writes are fenced by the lease that this coordinator leads under. */
+  readonly payments: (lease: () => Lease | undefined) => PaymentStore;
+}
+
+const ELECTION = "coordinator";
+const PROBE_TIMEOUT_MS = 1_500;
+
+/** A coordinator under way: it leads payments when it is elected, and serves clients. It holds no share of any key. */
+export class Coordinator {
+  readonly nodeId: string;
+  readonly #mesh: PeerMesh;
+  readonly #gateway: Gateway;
+  readonly #service: WalletService;
+  readonly #watch: ByzantineWatch;
+  readonly #dependencies: CoordinatorDependencies;
+  readonly #stop: AbortController;
+
+  private constructor(
+    nodeId: string,
+    parts: {
+      mesh: PeerMesh;
+      gateway: Gateway;
+      service: WalletService;
+      watch: ByzantineWatch;
+      stop: AbortController;
+    },
+    dependencies: CoordinatorDependencies,
+  ) {
+    this.nodeId = nodeId;
+    this.#mesh = parts.mesh;
+    this.#gateway = parts.gateway;
+    this.#service = parts.service;
+    this.#watch = parts.watch;
+    this.#stop = parts.stop;
+    this.#dependencies = dependencies;
+  }
+
+  /** What the gateway offers to clients, for callers in the same process. */
+  get application(): WalletApplication {
+    return this.#service;
+  }
+
+  /** TCP port of the gateway. */
+  get gatewayPort(): number {
+    return this.#gateway.port;
+  }
+
+  /** Resolves when the nodes named are connected. @throws Unavailable `peers-not-ready` */
+  async ready(nodeIds: readonly string[], timeoutMs: number): Promise<void> {
+    await this.#mesh.ready(nodeIds, timeoutMs);
+  }
+
+  static async start(options: CoordinatorOptions, dependencies: CoordinatorDependencies): Promise<Coordinator> {
+    const { identity, roster } = options;
+    const { nodeId } = identity;
+    const { clock, random, log, chain, audit, coordination } = dependencies;
+    if (roster.get(nodeId)?.role !== "coordinator") {
+      throw new InvalidInput("not-in-roster", `${nodeId} is no coordinator of the roster`, { nodeId });
+    }
+    const mesh = await PeerMesh.start(
+      {
+        nodeId,
+        listen: options.listen,
+        peers: roster.nodes.map(({ nodeId: id, host, port }) => ({ nodeId: id, host, port, dial: "us" as const })),
+        credentials: options.credentials,
+        ...(options.limits === undefined ? {} : { limits: options.limits }),
+      },
+      {
+        clock,
+        random,
+        verifier: peerVerifier(options.trust, log),
+        router: () => {},
+        log: networkLog(log),
+      },
+    );
+    const calls = new PeerCalls(mesh);
+    const stop = new AbortController();
+    const leadership: { lease: Lease | undefined } = { lease: undefined };
+    const keys = new Map(roster.nodes.map((node) => [node.nodeId, node.identityKey]));
+    const watch = new ByzantineWatch(keys, {
+      coordination,
+      audit,
+      violations: dependencies.violations,
+      clock,
+      verify: verifyEd25519,
+      log,
+      digest: (bytes) => new Uint8Array(createHash("sha256").update(bytes).digest()),
+    });
+    const observe = (observation: Observation): void => watch.observe(observation);
+    const service = new WalletService(
+      {
+        ...DEFAULT_SERVICE,
+        network: options.network,
+        authorities: options.authorities,
+        maxRequestWindowMs: options.maxRequestWindowMs,
+        clockSkewMs: options.clockSkewMs,
+        ceremony: { ...DEFAULT_CEREMONY, confirmationPollMs: options.confirmationPollMs },
+      },
+      {
+        voting: calls,
+        signing: calls,
+        keyGeneration: new JudgedKeyGeneration({ nodes: calls, roster: () => keys, observe }),
+        chain,
+        audit,
+        coordination,
+        store: dependencies.payments(() => leadership.lease),
+        clock,
+        random,
+        verify: verifyEd25519,
+        policy: () => options.policy,
+        banned: () => watch.banned,
+        judge: judgeSigning,
+        observe,
+        pools: {
+          status: async (walletId) => ({ walletId, available: 0, inUse: 0, failed: 0, target: 0, minimum: 0 }),
+        },
+        probes: [
+          { name: "chain", probe: async () => `height ${await chain.tipHeight()}` },
+          ...roster.nodes.map((node) => ({
+            name: `node:${node.nodeId}`,
+            probe: async () => {
+              await calls.ping(node.nodeId, PROBE_TIMEOUT_MS);
+              return "answers";
+            },
+          })),
+        ],
+        roster: () => keys,
+        leader: () => (leadership.lease?.held === true ? nodeId : ""),
+        onError: (error, paymentId) => log.error({ err: error, paymentId }, "a payment failed inside the coordinator"),
+      },
+    );
+    const gateway = await startGateway(options.gateway, { application: service, clock, random, log });
+    const coordinator = new Coordinator(nodeId, { mesh, gateway, service, watch, stop }, dependencies);
+    void coordinator.#lead(leadership, options.electionTtlMs);
+    const stopFollowing = followRevocations(options.trust, { intervalMs: options.trustReloadIntervalMs, clock, log });
+    stop.signal.addEventListener("abort", stopFollowing, { once: true });
+    log.info({ event: "coordinator-started", nodeId, gatewayPort: gateway.port }, "coordinator is up");
+    return coordinator;
+  }
+
+  /** Leads whenever it is elected; a new leader goes on with what the one before left unfinished. */
+  async #lead(leadership: { lease: Lease | undefined }, ttlMs: number): Promise<void> {
+    const { coordination, log } = this.#dependencies;
+    const { signal } = this.#stop;
+    while (!signal.aborted) {
+      try {
+        const lease = await coordination.campaign(ELECTION, this.nodeId, { ttlMs, signal });
+        leadership.lease = lease;
+        await this.#watch.load();
+        const resumed = await this.#service.resume();
+        log.info({ event: "leading", fencing: lease.fencing.toString(), resumed }, "this coordinator leads");
+        await ended(AbortSignal.any([lease.lost, signal]));
+        if (signal.aborted) await lease.release();
+      } catch (error) {
+        if (signal.aborted) return;
+        log.warn({ err: error }, "leadership failed; trying again");
+        await new Promise<void>((resolve) => void this.#dependencies.clock.after(1_000, resolve));
+      } finally {
+        leadership.lease = undefined;
+      }
+    }
+  }
+
+  /** Stops taking calls, lets payments go for the next leader, closes peers. Stores are closed by whoever opened them. */
+  async close(): Promise<void> {
+    await this.#gateway.drain();
+    this.#stop.abort();
+    await this.#service.close();
+    await this.#mesh.close();
+  }
+}
+
+function ended(signal: AbortSignal): Promise<void> {
+  if (signal.aborted) return Promise.resolve();
+  return new Promise((resolve) => signal.addEventListener("abort", () => resolve(), { once: true }));
+}

@@ -1,0 +1,127 @@
+import { type Client, createClient } from "@connectrpc/connect";
+import type { Ballot, PaymentProposal } from "../../gen/mpcwallet/consensus/v1/consensus_pb.js";
+import {
+  ConsensusService,
+  ControlService,
+  Scheme as SchemeMessage,
+  SessionService,
+} from "../../gen/mpcwallet/peer/v1/peer_pb.js";
+import { equalBytes } from "../crypto/bytes.js";
+import { Unavailable } from "../crypto/fault.js";
+import { faultFromWire } from "../network/fault-wire.js";
+import type { PeerMesh } from "../network/peer-mesh.js";
+import { decodePublicKeyPackage, keyDigest } from "../protocols/key-share.js";
+import type { GeneratedKey, KeyGeneration, KeyGenerationOrder } from "../wallet/key-generation.js";
+import type { PeerSigning, SigningAnswer, SigningOrder } from "../wallet/peer-signing.js";
+import type { PaymentOutcome, PeerVoting } from "../wallet/peer-voting.js";
+import type { Scheme } from "../wallet/wallet-application.js";
+
+const SCHEMES: Readonly<Record<Scheme, SchemeMessage>> = {
+  frost: SchemeMessage.FROST,
+  cggmp24: SchemeMessage.CGGMP24,
+};
+
+/** The wallet layer's questions to nodes, as calls over the mesh. What a node answers with becomes a fault again. */
+export class PeerCalls implements PeerVoting, PeerSigning, KeyGeneration {
+  readonly #mesh: Pick<PeerMesh, "transport">;
+  readonly #control = new Map<string, Client<typeof ControlService>>();
+  readonly #consensus = new Map<string, Client<typeof ConsensusService>>();
+  readonly #signing = new Map<string, Client<typeof SessionService>>();
+  readonly #keygen = new Map<string, Client<typeof SessionService>>();
+
+  constructor(mesh: Pick<PeerMesh, "transport">) {
+    this.#mesh = mesh;
+  }
+
+  async vote(nodeId: string, proposal: PaymentProposal, signal: AbortSignal): Promise<Ballot> {
+    return await this.#call(nodeId, signal, async (own) => {
+      const client = remembered(this.#consensus, nodeId, () =>
+        createClient(ConsensusService, this.#mesh.transport(nodeId)),
+      );
+      const { ballot } = await client.vote({ proposal }, { signal: own });
+      if (ballot === undefined)
+        throw new Unavailable("ballot-missing", `${nodeId} answered without a ballot`, { peer: nodeId });
+      return ballot;
+    });
+  }
+
+  async notify(nodeId: string, outcome: PaymentOutcome, signal: AbortSignal): Promise<void> {
+    const { requestId, txid } = outcome;
+    await this.#call(nodeId, signal, async (own) => {
+      const client = remembered(this.#consensus, nodeId, () =>
+        createClient(ConsensusService, this.#mesh.transport(nodeId)),
+      );
+      await client.notify({ requestId, txid, confirmedHeight: BigInt(outcome.confirmedHeight) }, { signal: own });
+    });
+  }
+
+  async sign(nodeId: string, order: SigningOrder, signal: AbortSignal): Promise<SigningAnswer> {
+    const { sessionId, proposal, certificate, signers } = order;
+    return await this.#call(nodeId, signal, async (own) => {
+      const client = remembered(this.#signing, nodeId, () =>
+        createClient(SessionService, this.#mesh.transport(nodeId, "signing")),
+      );
+      return await client.signPayment({ sessionId, proposal, certificate, signers: [...signers] }, { signal: own });
+    });
+  }
+
+  async generate(nodeId: string, order: KeyGenerationOrder, signal: AbortSignal): Promise<GeneratedKey> {
+    const { sessionId, walletId, name, threshold, parties, network } = order;
+    const wallet = { walletId, name, scheme: SCHEMES[order.scheme], threshold, parties: [...parties], network };
+    return await this.#call(nodeId, signal, async (own) => {
+      const client = remembered(this.#keygen, nodeId, () =>
+        createClient(SessionService, this.#mesh.transport(nodeId, "dkg")),
+      );
+      const key = await client.generateKey({ sessionId, wallet }, { signal: own });
+      if (!matchesDigest(key)) {
+        throw new Unavailable("key-package", `${nodeId} answered with a key that its digest is not of`, {
+          peer: nodeId,
+        });
+      }
+      return key;
+    });
+  }
+
+  /** Round trip through the whole RPC path. @throws Unavailable or PeerSilent */
+  async ping(nodeId: string, timeoutMs: number): Promise<void> {
+    await this.#call(nodeId, undefined, async (own) => {
+      const client = remembered(this.#control, nodeId, () =>
+        createClient(ControlService, this.#mesh.transport(nodeId)),
+      );
+      await client.ping({ payload: new Uint8Array() }, { timeoutMs, signal: own });
+    });
+  }
+
+  async #call<T>(nodeId: string, signal: AbortSignal | undefined, call: (own: AbortSignal) => Promise<T>): Promise<T> {
+    // Connect never takes its listener off a signal, so a long-lived one must not be given to it.
+    const own = AbortSignal.any(signal === undefined ? [] : [signal]);
+    try {
+      return await call(own);
+    } catch (error) {
+      signal?.throwIfAborted();
+      throw faultFromWire(error, nodeId);
+    }
+  }
+}
+
+/** True when the package is the one that the digest names and says the same about the key. */
+function matchesDigest(key: GeneratedKey): boolean {
+  try {
+    const known = decodePublicKeyPackage(key.publicKeyPackage);
+    return (
+      equalBytes(keyDigest(known), key.keyDigest) &&
+      equalBytes(known.groupKey.toBytes(), key.groupKey) &&
+      equalBytes(known.chainCode, key.chainCode)
+    );
+  } catch {
+    return false;
+  }
+}
+
+function remembered<T>(clients: Map<string, T>, nodeId: string, create: () => T): T {
+  const known = clients.get(nodeId);
+  if (known !== undefined) return known;
+  const client = create();
+  clients.set(nodeId, client);
+  return client;
+}

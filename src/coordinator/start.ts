@@ -1,0 +1,155 @@
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { InvalidInput } from "../crypto/fault.js";
+import { verificationKeys } from "../gateway/authentication.js";
+import { systemClock, systemRandom } from "../node/ambient.js";
+import { processLog } from "../node/log.js";
+import { openChain, openMembership, policyOf } from "../node/start.js";
+import { AuditDatabase } from "../storage/audit-database.js";
+import { AuditRecords } from "../storage/audit-records.js";
+import { DatabaseAuditTrail } from "../storage/database-audit-trail.js";
+import { DatabasePaymentStore } from "../storage/database-payment-store.js";
+import { EtcdCoordination } from "../storage/etcd-coordination.js";
+import { JournaledSpace } from "../storage/journaled-space.js";
+import type { Coordination } from "../wallet/coordination.js";
+import type { CoordinatorConfiguration } from "./configuration.js";
+import { Coordinator } from "./coordinator.js";
+
+type Environment = Readonly<Record<string, string | undefined>>;
+
+/** A coordinator and what was opened for it. */
+export interface RunningCoordinator {
+  readonly coordinator: Coordinator;
+  close(): Promise<void>;
+}
+
+/** Opens what the configuration names (embedded defaults where it names nothing) and starts the coordinator. */
+export async function startCoordinator(
+  configuration: CoordinatorConfiguration,
+  environment: Environment,
+): Promise<RunningCoordinator> {
+  const { coordinator: self, gateway, network, security, consensus, bitcoin, logging } = configuration;
+  const log = processLog({ name: self.id, level: logging.level });
+  const clock = systemClock;
+  const member = await openMembership(configuration, self.id, log);
+  const database = await openAudit(configuration, environment);
+  const audit = new DatabaseAuditTrail({}, { database, clock });
+  const { coordination, close: closeCoordination } = await openCoordination(configuration);
+  const keys = await Promise.all(
+    gateway.jwt.keyFiles.map(async (file) => await verificationKeys(await readFile(file, "utf8"), file)),
+  );
+  const { audience, issuer, clockToleranceMs, lifetimeMaxMs } = gateway.jwt;
+  const coordinator = await Coordinator.start(
+    {
+      ...member,
+      listen: { host: network.listenHost, port: network.listenPort },
+      network: bitcoin.network,
+      policy: policyOf(consensus.policy),
+      authorities: new Map(security.authorities.map(({ name, publicKey }) => [name, publicKey])),
+      trustReloadIntervalMs: security.trustReloadIntervalMs,
+      electionTtlMs: consensus.electionTtlMs,
+      confirmationPollMs: bitcoin.trackIntervalMs,
+      maxRequestWindowMs: consensus.requestMaxWindowMs,
+      clockSkewMs: consensus.clockSkewMs,
+      gateway: {
+        host: gateway.host,
+        port: gateway.port,
+        tls: {
+          certificatePem: await readFile(gateway.certificateFile, "utf8"),
+          privateKeyPem: await readFile(gateway.privateKeyFile, "utf8"),
+        },
+        authentication: {
+          keys: keys.flat(),
+          audience,
+          ...(issuer === undefined ? {} : { issuer }),
+          clockToleranceMs,
+          lifetimeMaxMs,
+        },
+        limits: gateway.limits,
+      },
+    },
+    {
+      clock,
+      random: systemRandom,
+      log,
+      audit,
+      coordination,
+      violations: new AuditRecords({ database, clock }),
+      chain: await openChain(bitcoin, environment),
+      payments: (lease) => new DatabasePaymentStore({ database, clock, lease }),
+    },
+  );
+  return {
+    coordinator,
+    async close() {
+      await coordinator.close();
+      await audit.close();
+      await database.close();
+      await closeCoordination();
+    },
+  };
+}
+
+/** The audit database that the configuration names; the embedded one is locked while a coordinator runs on it. */
+export async function openAudit(
+  { postgres, coordinator }: CoordinatorConfiguration,
+  environment: Environment,
+): Promise<AuditDatabase> {
+  const database =
+    postgres === undefined
+      ? await AuditDatabase.embedded({ folder: join(coordinator.dataFolder, "audit") })
+      : AuditDatabase.postgres(await postgresOptions(postgres, environment));
+  await database.migrate();
+  return database;
+}
+
+async function postgresOptions(postgres: NonNullable<CoordinatorConfiguration["postgres"]>, environment: Environment) {
+  const { urlFile, urlEnvironment, poolSize, caCertificateFile } = postgres;
+  const url = urlFile === undefined ? environment[urlEnvironment] : (await readFile(urlFile, "utf8")).trim();
+  if (url === undefined) throw new InvalidInput("postgres-url-missing", `set ${urlEnvironment} or postgres.urlFile`);
+  const caCertificate = caCertificateFile === undefined ? undefined : await readFile(caCertificateFile, "utf8");
+  return { url, poolSize, ...(caCertificate === undefined ? {} : { caCertificate }) };
+}
+
+/** etcd where the configuration names it; otherwise a journal in the data folder, for one coordinator alone. */
+async function openCoordination({ etcd, coordinator }: CoordinatorConfiguration): Promise<{
+  readonly coordination: Coordination;
+  close(): Promise<void>;
+}> {
+  if (etcd === undefined) {
+    const journal = await JournaledSpace.open(
+      { folder: join(coordinator.dataFolder, "coordination") },
+      { clock: systemClock },
+    );
+    const coordination = journal.space.connect();
+    return {
+      coordination,
+      async close() {
+        await coordination.close();
+        await journal.close();
+      },
+    };
+  }
+  const { caCertificateFile, certificateFile, privateKeyFile } = etcd;
+  const read = async (file: string | undefined) => (file === undefined ? undefined : await readFile(file));
+  const [rootCertificate, certChain, privateKey] = await Promise.all(
+    [caCertificateFile, certificateFile, privateKeyFile].map(read),
+  );
+  const coordination = new EtcdCoordination(
+    {
+      hosts: etcd.endpoints,
+      prefix: `/${etcd.namespace}/`,
+      ...(rootCertificate === undefined
+        ? {}
+        : {
+            credentials: {
+              rootCertificate,
+              ...(certChain === undefined ? {} : { certChain }),
+              ...(privateKey === undefined ? {} : { privateKey }),
+            },
+          }),
+    },
+    { clock: systemClock },
+  );
+  return { coordination, close: () => coordination.close() };
+}

@@ -1,0 +1,176 @@
+import type { HandlerContext } from "@connectrpc/connect";
+import {
+  ConnectionState,
+  type GenerateKeyRequest,
+  Scheme as SchemeMessage,
+  type SignPaymentRequest,
+} from "../../gen/mpcwallet/peer/v1/peer_pb.js";
+import type { Evidence } from "../../gen/mpcwallet/session/v1/session_pb.js";
+import type { PeerHandlers } from "../../gen/router.js";
+import type { Clock } from "../crypto/ambient.js";
+import { Bug, InvalidInput, PeerFault } from "../crypto/fault.js";
+import { faultToWire } from "../network/fault-wire.js";
+import type { Roster } from "../network/identity/roster.js";
+import type { PeerLinkStatus } from "../network/peer-link.js";
+import { peerNodeId } from "../network/rpc-server.js";
+import type { Scheme } from "../protocols/key-share.js";
+import { signingAuthorization, signingItems } from "../wallet/approved-signing.js";
+import type { PaymentGuard } from "../wallet/payment-guard.js";
+import type { BanRegister } from "./ban-register.js";
+import type { Logger } from "./log.js";
+import type { SessionExchange } from "./session-exchange.js";
+import type { SessionJob, SessionResult, SessionSeat } from "./session-job.js";
+import type { WalletShares } from "./wallet-shares.js";
+
+export interface NodeHandlerParts {
+  readonly nodeId: string;
+  readonly version: string;
+  readonly network: string;
+  readonly roster: Roster;
+  readonly shares: WalletShares;
+  readonly guard: PaymentGuard;
+  readonly exchange: SessionExchange;
+  readonly links: () => readonly PeerLinkStatus[];
+  readonly bans: BanRegister;
+  readonly clock: Clock;
+  readonly log: Logger;
+}
+
+const STATES: Readonly<Record<PeerLinkStatus["state"], ConnectionState>> = {
+  idle: ConnectionState.IDLE,
+  connecting: ConnectionState.CONNECTING,
+  active: ConnectionState.ACTIVE,
+  degraded: ConnectionState.DEGRADED,
+  dead: ConnectionState.DEAD,
+};
+
+/** What a node offers its peers. Only coordinators may start sessions and ask for votes; only nodes exchange envelopes. */
+export function nodeHandlers(parts: NodeHandlerParts): PeerHandlers {
+  const { nodeId, roster, clock } = parts;
+  const startedMs = clock.monotonicMs();
+  const report = (error: unknown): void => parts.log.error({ error }, "a handler failed");
+  /** Runs a handler for a caller of one role; what it throws goes to the peer as a fault. */
+  const serve =
+    <Request, Response>(
+      role: "node" | "coordinator",
+      handler: (request: Request, context: HandlerContext) => Promise<Response>,
+    ) =>
+    async (request: Request, context: HandlerContext): Promise<Response> => {
+      try {
+        requireRole(roster, context, role);
+        return await handler(request, context);
+      } catch (error) {
+        throw faultToWire(error, report);
+      }
+    };
+  return {
+    control: {
+      ping: ({ payload }) => ({ payload, timeMs: BigInt(clock.nowMs()) }),
+      getStatus: () => ({
+        nodeId,
+        version: parts.version,
+        uptimeMs: BigInt(Math.round(clock.monotonicMs() - startedMs)),
+        walletIds: [...parts.shares.ids()],
+        peers: parts.links().map((link) => ({
+          nodeId: link.nodeId,
+          state: STATES[link.state],
+          rttP50Us: BigInt(Math.round(link.latencyP50Us ?? 0)),
+          rttP99Us: BigInt(Math.round(link.latencyP99Us ?? 0)),
+        })),
+      }),
+    },
+    session: {
+      generateKey: serve("coordinator", (request: GenerateKeyRequest) => generateKey(parts, request)),
+      signPayment: serve("coordinator", (request: SignPaymentRequest) => signPayment(parts, request)),
+      async *exchange(requests, context) {
+        try {
+          requireRole(roster, context, "node");
+          yield* parts.exchange.accept(context.values.get(peerNodeId), requests, context.signal);
+        } catch (error) {
+          throw faultToWire(error, report);
+        }
+      },
+    },
+    consensus: {
+      vote: serve("coordinator", async ({ proposal }) => {
+        if (proposal === undefined) throw new InvalidInput("proposal-missing", "a vote request has a proposal");
+        return { ballot: await parts.guard.vote(proposal) };
+      }),
+      notify: serve("coordinator", async ({ requestId, txid, confirmedHeight }) => {
+        parts.log.info({ requestId, txid, confirmedHeight: confirmedHeight.toString() }, "payment outcome");
+        return {};
+      }),
+    },
+  };
+}
+
+function requireRole(roster: Roster, context: HandlerContext, role: "node" | "coordinator"): void {
+  const caller = context.values.get(peerNodeId);
+  if (roster.get(caller)?.role !== role) {
+    throw new InvalidInput("not-allowed", `only a ${role} may make this call`, { caller });
+  }
+}
+
+async function generateKey(parts: NodeHandlerParts, { sessionId, wallet }: GenerateKeyRequest) {
+  if (wallet === undefined) throw new InvalidInput("wallet-missing", "a key generation names its wallet");
+  const { walletId, threshold, parties } = wallet;
+  if (!/^[0-9a-z-]{1,64}$/.test(walletId))
+    throw new InvalidInput("wallet-id-invalid", "a wallet id is 1 to 64 of a-z, 0-9, '-'");
+  if (wallet.network !== parts.network) {
+    throw new InvalidInput("network-mismatch", "this node serves another network", { network: parts.network });
+  }
+  if (parts.shares.has(walletId))
+    throw new InvalidInput("wallet-exists", "this node has a share of the wallet", { walletId });
+  const seat = parts.shares.seat({ sessionId, parties }, parts.nodeId);
+  const job = { kind: "keygen" as const, scheme: schemeOf(wallet.scheme), threshold, walletId };
+  const result = await runSession(parts, job, seat);
+  if (result.kind !== "keygen") throw new Bug("a key generation has a key");
+  const kept = await parts.shares.keep({ walletId, parties, nowMs: parts.clock.nowMs() }, result.keyShare);
+  parts.log.info({ walletId, threshold, parties }, "key share kept");
+  return kept;
+}
+
+/** Runs this node's part of a session; whom it convicts is banned, durably, before anybody hears of it. */
+async function runSession(parts: NodeHandlerParts, job: SessionJob, seat: SessionSeat): Promise<SessionResult> {
+  try {
+    return await parts.exchange.run(job, seat);
+  } catch (error) {
+    if (error instanceof PeerFault) await parts.bans.accuse(error as PeerFault<Evidence>, seat);
+    throw error;
+  }
+}
+
+function schemeOf(scheme: SchemeMessage): Scheme {
+  switch (scheme) {
+    case SchemeMessage.FROST:
+      return "frost";
+    case SchemeMessage.CGGMP24:
+      return "cggmp24";
+    case SchemeMessage.UNSPECIFIED:
+      throw new InvalidInput("scheme-invalid", "a wallet has a scheme");
+  }
+}
+
+/**
+ * Takes part in signing. The three conditions of the invariant stand here in order: the guard has checked the payment
+ * itself and holds a certificate with this node's own vote; nonces are fresh in the session and die with it.
+ */
+async function signPayment(parts: NodeHandlerParts, request: SignPaymentRequest) {
+  const { proposal, certificate, sessionId, signers } = request;
+  if (proposal === undefined || certificate === undefined) {
+    throw new InvalidInput("certificate-missing", "signing needs a proposal and its certificate");
+  }
+  const payment = await parts.guard.authorize(proposal, certificate);
+  const wallet = parts.shares.stored(payment.walletId);
+  if (signers.length !== wallet.threshold) {
+    throw new InvalidInput("signers", "a signing set is exactly the threshold", { threshold: wallet.threshold });
+  }
+  const seat = parts.shares.seat({ sessionId, parties: wallet.parties, signers }, parts.nodeId);
+  if (wallet.scheme !== "frost") throw new InvalidInput("scheme-unsupported", "this wallet's scheme cannot sign yet");
+  const authorization = signingAuthorization(payment.proposalDigest, certificate);
+  const keyShare = wallet.keyShare.reveal();
+  const job = { kind: "frost-sign" as const, keyShare, items: signingItems(payment), authorization };
+  const result = await runSession(parts, job, seat);
+  if (result.kind !== "frost-sign") throw new Bug("a signing has signatures");
+  return { signatures: [...result.signatures], evidence: [] };
+}

@@ -11,6 +11,21 @@ export interface UnspentOutput {
   readonly confirmedHeight: number;
 }
 
+/** Names an output. */
+export interface Outpoint {
+  /** Transaction id as shown to people, hex, 64 characters. */
+  readonly txid: string;
+  readonly vout: number;
+}
+
+/** An unspent output that was asked for by its outpoint. */
+export interface FoundOutput {
+  readonly valueSat: bigint;
+  readonly scriptPubKey: Uint8Array;
+  /** 0 while in the mempool. */
+  readonly confirmedHeight: number;
+}
+
 /** A transaction's place in the chain. */
 export interface TransactionStatus {
   readonly known: boolean;
@@ -25,6 +40,12 @@ export interface ChainSource {
   tipHeight(): Promise<number>;
   /** Confirmed and unconfirmed outputs of the script, spent ones left out. */
   unspentOutputs(scriptPubKey: Uint8Array): Promise<readonly UnspentOutput[]>;
+  /**
+   * Looks outputs up by their outpoints. Value and script come from the transaction that the txid authenticates.
+   *
+   * @returns one entry for each outpoint; undefined when it is unknown or spent, by the mempool included
+   */
+  findUnspent(outpoints: readonly Outpoint[]): Promise<readonly (FoundOutput | undefined)[]>;
   transactionStatus(txid: string): Promise<TransactionStatus>;
   /** Raw transaction; undefined when unknown. */
   transaction(txid: string): Promise<Uint8Array | undefined>;

@@ -1,5 +1,3 @@
-import type { Account, KeyPath } from "./account.js";
-import { pathText } from "./account.js";
 import type { ChainSource } from "./chain-source.js";
 import { outpointName, type ProposedTransaction } from "./proposed-transaction.js";
 
@@ -35,26 +33,20 @@ export async function mapLimited<T, R>(
   return items.flatMap((_, index) => (results.has(index) ? [results.get(index) as R] : []));
 }
 
+/** Inputs that are looked up; a proposal with more has inputs that the node does not know, and is rejected. */
+const INPUTS_MAX = 1_000;
+
 /**
- * Asks the node's own chain source about every script that the proposal claims to spend. Scripts are derived here:
- * a claimed path only says where to look. Rejects with `Unavailable` when the source does not answer.
+ * Asks the node's own chain source about exactly the outputs that the proposal spends, however many others the wallet
+ * has. Rejects with `Unavailable` when the source does not answer.
  */
-export async function fetchChainView(
-  proposed: ProposedTransaction,
-  account: Account,
-  chain: ChainSource,
-): Promise<ChainView> {
-  const paths = new Map<string, KeyPath>();
-  for (const { claimedDerivation } of proposed.inputs) {
-    if (claimedDerivation === undefined || claimedDerivation.path.index > 0x7fffffff) continue;
-    paths.set(pathText(claimedDerivation.path), claimedDerivation.path);
+export async function fetchChainView(proposed: ProposedTransaction, chain: ChainSource): Promise<ChainView> {
+  const outpoints = proposed.inputs.slice(0, INPUTS_MAX).map(({ txid, vout }) => ({ txid, vout }));
+  const [tipHeight, found] = await Promise.all([chain.tipHeight(), chain.findUnspent(outpoints)]);
+  const outputs = new Map<string, SeenOutput>();
+  for (const [index, outpoint] of outpoints.entries()) {
+    const output = found[index];
+    if (output !== undefined) outputs.set(outpointName(outpoint), output);
   }
-  const [tipHeight, found] = await Promise.all([
-    chain.tipHeight(),
-    mapLimited([...paths.values()], CHAIN_QUERIES_MAX, (path) =>
-      chain.unspentOutputs(account.derive(path).scriptPubKey),
-    ),
-  ]);
-  const outputs = found.flat().map((output): [string, SeenOutput] => [outpointName(output), output]);
-  return { tipHeight, outputs: new Map(outputs) };
+  return { tipHeight, outputs };
 }

@@ -175,8 +175,8 @@ export class PaymentGuard {
     return reasons;
   }
 
-  #view({ proposed, wallet }: Opened): Promise<ChainView> {
-    return fetchChainView(proposed, wallet.account, this.#parts.chain);
+  #view({ proposed }: Opened): Promise<ChainView> {
+    return fetchChainView(proposed, this.#parts.chain);
   }
 
   async #check(proposal: PaymentProposal, { wallet, request }: Opened, view: ChainView): Promise<CheckVerdict> {

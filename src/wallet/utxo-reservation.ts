@@ -1,3 +1,4 @@
+import type { Outpoint } from "./chain-source.js";
 import type { Coordination, Lease } from "./coordination.js";
 import { outpointName } from "./proposed-transaction.js";
 
@@ -6,11 +7,6 @@ import { outpointName } from "./proposed-transaction.js";
  * coordinators one wins, and the locks of one that crashed expire by themselves. Within this process a set answers
  * without asking anybody.
  */
-
-export interface Outpoint {
-  readonly txid: string;
-  readonly vout: number;
-}
 
 export interface Reservation {
   readonly paymentId: string;

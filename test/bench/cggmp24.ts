@@ -4,11 +4,9 @@
 import { cpus } from "node:os";
 import { Scalar } from "../../src/crypto/curve.js";
 import { type SecurityProfile, security112, security128 } from "../../src/crypto/security-profile.js";
-import { epochId } from "../../src/protocols/cggmp24/aux-record.js";
-import { presign } from "../../src/protocols/cggmp24/presign.js";
 import { keygen } from "../../src/protocols/keygen.js";
 import { decodeEnvelope } from "../../src/session/envelope.js";
-import { type PartyId, partyId } from "../../src/session/party.js";
+import type { PartyId } from "../../src/session/party.js";
 import { Session } from "../../src/session/session.js";
 import {
   auxRun,
@@ -20,6 +18,7 @@ import {
   range,
   signRun,
 } from "../protocols/cggmp24/ceremony.js";
+import { type Loose, lying, otherPoint, otherScalar } from "../protocols/cggmp24/dishonesty.js";
 import { type Run, SeededRandom, signAs, testGroup } from "../session/simulation.js";
 
 interface Sample {
@@ -154,6 +153,20 @@ for (const profile of profiles) {
   if (only === undefined || "presign".includes(only)) makePresignatures(threes, [1, 2, 3], "warm");
   bench("presign, 3 signers", profile.name, (index) => measure(presignRun(threes, [1, 2, 3], `presign ${index}`)));
   bench("presign, 5 signers", profile.name, (index) => measure(presignRun(fives, range(5), `presign ${index}`)));
+  for (const { name, change } of [
+    { name: "failed nonce, 3 signers", change: (m: Loose) => otherScalar(m.productShare) },
+    { name: "failed chi, 3 signers", change: (m: Loose) => otherPoint(m.key) },
+  ]) {
+    bench(
+      name,
+      profile.name,
+      (index) => {
+        const run = presignRun(threes, [1, 2, 3], `failed ${index}`);
+        return measure({ ...run, cheats: new Map([[3, lying(run.protocol, { share: change })]]) });
+      },
+      1,
+    );
+  }
   if (only === undefined || "online sign, 3 signers".includes(only)) {
     const random = new SeededRandom("bench messages");
     const one = () => ({ digest: { bytes: random.bytes(32) }, bip32Tweak: Scalar.random(random) });
@@ -168,4 +181,3 @@ if (process.argv.includes("--json")) {
   const cpu = cpus();
   console.log(JSON.stringify({ node: process.version, cpu: cpu[0]?.model, cores: cpu.length, rows }, null, 2));
 }
-void [epochId, presign, partyId];

@@ -1,7 +1,13 @@
 import { createHash } from "node:crypto";
 import { Transaction } from "bitcoinjs-lib";
 import { InvalidInput } from "../../src/crypto/fault.js";
-import type { ChainSource, TransactionStatus, UnspentOutput } from "../../src/wallet/chain-source.js";
+import type {
+  ChainSource,
+  FoundOutput,
+  Outpoint,
+  TransactionStatus,
+  UnspentOutput,
+} from "../../src/wallet/chain-source.js";
 
 const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString("hex");
 
@@ -37,6 +43,10 @@ export class SampleChain implements ChainSource {
   async unspentOutputs(scriptPubKey: Uint8Array): Promise<readonly UnspentOutput[]> {
     this.queries += 1;
     return [...this.outputs.values()].filter((output) => hex(output.scriptPubKey) === hex(scriptPubKey));
+  }
+  async findUnspent(outpoints: readonly Outpoint[]): Promise<readonly (FoundOutput | undefined)[]> {
+    this.queries += 1;
+    return outpoints.map(({ txid, vout }) => this.outputs.get(`${txid}:${vout}`));
   }
   async transactionStatus(txid: string): Promise<TransactionStatus> {
     const found = this.transactions.get(txid);

@@ -71,7 +71,7 @@ function jointRandomness(openings: ReadonlyMap<PartyId, AuxOpening>): Uint8Array
 }
 
 /** V_i = H(ssid, i, N_i, N̂_i, s_i, t_i, ψ̂_i, rid_i, u_i). */
-function commitmentHash(ssid: Uint8Array, party: PartyId, opening: AuxOpening): Uint8Array {
+export function auxCommitmentHash(ssid: Uint8Array, party: PartyId, opening: AuxOpening): Uint8Array {
   return hashTuple("aux-info/commitment", [
     ssid,
     party,
@@ -179,7 +179,7 @@ export function auxExchange(firstStep: number) {
       { round: COMMITMENT, from: "accused" },
     ],
     holds: ({ ssid, accused }, view) =>
-      equalBytes(view.accused(COMMITMENT).hash, commitmentHash(ssid, accused, view.accused(OPENING))),
+      equalBytes(view.accused(COMMITMENT).hash, auxCommitmentHash(ssid, accused, view.accused(OPENING))),
   };
 
   /** N and N̂ have exactly the profile's length and no factor in common; s lies in the group of t. */
@@ -304,7 +304,7 @@ export function auxExchange(firstStep: number) {
       rid: random.bytes(32),
       blinding: random.bytes(32),
     });
-    yield* broadcast(COMMITMENT, create(AuxCommitmentSchema, { hash: commitmentHash(ssid, self, opening) }));
+    yield* broadcast(COMMITMENT, create(AuxCommitmentSchema, { hash: auxCommitmentHash(ssid, self, opening) }));
     yield* receive(COMMITMENT);
 
     // Round 2: open.

@@ -25,7 +25,7 @@ import {
 } from "../../session/protocol.js";
 import { isScalar } from "../element-shape.js";
 import { keyDigest, type PublicKeyPackage } from "../key-share.js";
-import { isConsistent, type Presignature, type PublicPresignature } from "./presignature.js";
+import { isConsistent, type Presignature, type PublicPresignature, presignatureId } from "./presignature.js";
 
 /** Most messages that one session signs. */
 export const MAX_BATCH = 256;
@@ -252,7 +252,7 @@ function validate({ key, epoch, items }: Signing, parties: readonly PartyId[]): 
     if ([...presignature.commitments.keys()].join() !== parties.join()) {
       throw new InvalidInput("presignature-signers", "the presignature is of another signing set");
     }
-    if (!isConsistent(presignature, key.groupKey)) {
+    if (!equalBytes(presignature.id, presignatureId(presignature)) || !isConsistent(presignature, key.groupKey)) {
       throw new InvalidInput("presignature", "the presignature does not sign under this key");
     }
   }

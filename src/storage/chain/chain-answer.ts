@@ -2,7 +2,6 @@
 import { Transaction } from "bitcoinjs-lib";
 import { z } from "zod";
 import { InvalidInput, Unavailable } from "../../crypto/fault.js";
-import type { ChainSource } from "../../wallet/chain-source.js";
 
 const MAX_MONEY_SAT = 2_100_000_000_000_000;
 const MAX_TRANSACTION_BYTES = 4_000_000;
@@ -17,33 +16,6 @@ export const rawTransactionShape = z
   .max(2 * MAX_TRANSACTION_BYTES)
   .regex(/^([0-9a-f]{2})+$/)
   .transform((hex) => new Uint8Array(Buffer.from(hex, "hex")));
-
-/** Names an output. */
-export interface Outpoint {
-  readonly txid: string;
-  readonly vout: number;
-}
-
-/** An unspent output that was asked for by its outpoint. */
-export interface FoundOutput {
-  readonly valueSat: bigint;
-  readonly scriptPubKey: Uint8Array;
-  /** 0 while in the mempool. */
-  readonly confirmedHeight: number;
-}
-
-/** What a source must also do so that another source's outputs can be checked against it. */
-export interface OutputLookup {
-  /**
-   * Looks outputs up by their outpoints.
-   *
-   * @returns one entry for each outpoint; undefined when it is unknown or spent, by the mempool included
-   */
-  findUnspent(outpoints: readonly Outpoint[]): Promise<readonly (FoundOutput | undefined)[]>;
-}
-
-/** A chain source that can be cross-checked. */
-export interface CheckableChainSource extends ChainSource, OutputLookup {}
 
 /** The source's answer is none that an honest, working source gives. */
 export function malformed(source: string, what: string, cause?: unknown): Unavailable {

@@ -1,7 +1,12 @@
 import type { Clock } from "../../crypto/ambient.js";
 import { InvalidInput, Unavailable } from "../../crypto/fault.js";
-import type { TransactionStatus, UnspentOutput } from "../../wallet/chain-source.js";
-import type { CheckableChainSource, FoundOutput, Outpoint } from "./chain-answer.js";
+import type {
+  ChainSource,
+  FoundOutput,
+  Outpoint,
+  TransactionStatus,
+  UnspentOutput,
+} from "../../wallet/chain-source.js";
 
 export interface CheckedOptions {
   /** Tips further apart than this are a disagreement. */
@@ -22,9 +27,9 @@ export const DEFAULT_CHECKED_OPTIONS: CheckedOptions = {
 
 export interface CheckedDependencies {
   readonly clock: Clock;
-  readonly primary: CheckableChainSource;
+  readonly primary: ChainSource;
   /** Fallback and second opinion. */
-  readonly secondary: CheckableChainSource;
+  readonly secondary: ChainSource;
 }
 
 type Aspect = "value" | "script" | "spentness" | "block" | "tip";
@@ -55,11 +60,11 @@ function compare(claimed: FoundOutput, seen: FoundOutput, { txid, vout }: Outpoi
  *
  * An output that the first source hides is not found by this: hiding denies service, it does not lose money.
  */
-export class CheckedChainSource implements CheckableChainSource {
+export class CheckedChainSource implements ChainSource {
   readonly #options: CheckedOptions;
   readonly #clock: Clock;
-  readonly #primary: CheckableChainSource;
-  readonly #secondary: CheckableChainSource;
+  readonly #primary: ChainSource;
+  readonly #secondary: ChainSource;
 
   constructor(options: CheckedOptions, dependencies: CheckedDependencies) {
     this.#options = options;
@@ -69,7 +74,7 @@ export class CheckedChainSource implements CheckableChainSource {
   }
 
   /** Asks the second source when the first one does not answer. */
-  async #either<Answer>(ask: (source: CheckableChainSource) => Promise<Answer>): Promise<Answer> {
+  async #either<Answer>(ask: (source: ChainSource) => Promise<Answer>): Promise<Answer> {
     try {
       return await ask(this.#primary);
     } catch (first) {
@@ -78,7 +83,7 @@ export class CheckedChainSource implements CheckableChainSource {
   }
 
   /** Asks the second source after the first one failed. */
-  async #instead<Answer>(first: unknown, ask: (source: CheckableChainSource) => Promise<Answer>): Promise<Answer> {
+  async #instead<Answer>(first: unknown, ask: (source: ChainSource) => Promise<Answer>): Promise<Answer> {
     if (!(first instanceof Unavailable)) throw first;
     try {
       return await ask(this.#secondary);
@@ -90,7 +95,7 @@ export class CheckedChainSource implements CheckableChainSource {
 
   /** Both answers; undefined for a source that does not answer while the other one does. */
   async #both<Answer>(
-    ask: (source: CheckableChainSource) => Promise<Answer>,
+    ask: (source: ChainSource) => Promise<Answer>,
   ): Promise<readonly [Answer | undefined, Answer | undefined]> {
     const [first, second] = await Promise.allSettled([ask(this.#primary), ask(this.#secondary)]);
     for (const outcome of [first, second]) {

@@ -1,16 +1,19 @@
 import { z } from "zod";
 import { Unavailable } from "../../crypto/fault.js";
-import type { TransactionStatus, UnspentOutput } from "../../wallet/chain-source.js";
+import type {
+  ChainSource,
+  FoundOutput,
+  Outpoint,
+  TransactionStatus,
+  UnspentOutput,
+} from "../../wallet/chain-source.js";
 import { BoundedHttp, DEFAULT_HTTP_BOUNDS, type HttpBounds, type HttpDependencies } from "./bounded-http.js";
 import {
   authentic,
-  type CheckableChainSource,
   checked,
-  type FoundOutput,
   feeRateSatPerKvbShape,
   heightShape,
   malformed,
-  type Outpoint,
   rawTransactionShape,
   refused,
   requireScript,
@@ -100,7 +103,7 @@ export interface CoreRpcOptions {
  * allows on slow disks: this source is the fallback, and its `findUnspent` (fast) is what checks another source.
  * Transactions in blocks are found when the node runs with -txindex=1.
  */
-export class CoreRpcChainSource implements CheckableChainSource {
+export class CoreRpcChainSource implements ChainSource {
   readonly #http: BoundedHttp;
   readonly #authorization: string;
   readonly #mempoolSearchLimit: number;

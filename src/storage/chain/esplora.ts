@@ -1,7 +1,13 @@
 import { createHash } from "node:crypto";
 import { z } from "zod";
 import { Unavailable } from "../../crypto/fault.js";
-import type { TransactionStatus, UnspentOutput } from "../../wallet/chain-source.js";
+import type {
+  ChainSource,
+  FoundOutput,
+  Outpoint,
+  TransactionStatus,
+  UnspentOutput,
+} from "../../wallet/chain-source.js";
 import {
   BoundedHttp,
   DEFAULT_HTTP_BOUNDS,
@@ -11,13 +17,10 @@ import {
 } from "./bounded-http.js";
 import {
   authentic,
-  type CheckableChainSource,
   checked,
-  type FoundOutput,
   feeRateSatPerKvbShape,
   heightShape,
   malformed,
-  type Outpoint,
   rawTransactionShape,
   refused,
   requireScript,
@@ -58,7 +61,7 @@ export interface EsploraOptions {
 }
 
 /** Asks an Esplora server. Outputs are found by script hash: SHA-256 of the script, hex, not reversed. */
-export class EsploraChainSource implements CheckableChainSource {
+export class EsploraChainSource implements ChainSource {
   readonly #http: BoundedHttp;
 
   /** @throws InvalidInput "bad-chain-source-url" */

@@ -55,8 +55,8 @@ export function auxRun(
   return { protocol: auxInfo, ids, pub, secret: (party) => testPrimes(profile, party), seed };
 }
 
-/** The error path with 16 instead of 256 repetitions, on moduli of full size; a profile of the tests only. */
-export const fewRepetitions: SecurityProfile = { ...security112, binaryRepetitions: 16 };
+/** The error path with 8 instead of 256 repetitions, on moduli of full size; a profile of the tests only. */
+export const fewRepetitions: SecurityProfile = { ...security112, binaryRepetitions: 8 };
 
 const owned = new Map<
   SecurityProfile,

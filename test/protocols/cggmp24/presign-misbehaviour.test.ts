@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
 import { describe, it } from "node:test";
-import { create } from "@bufbuild/protobuf";
+import { create, toJsonString } from "@bufbuild/protobuf";
 import { ProductSchema } from "../../../gen/mpcwallet/cggmp24/v1/presign_pb.js";
 import {
   AffGProofSchema,
@@ -9,6 +10,7 @@ import {
   ElogProofSchema,
   EncElgProofSchema,
 } from "../../../gen/mpcwallet/cggmp24/v1/proofs_pb.js";
+import { type Evidence, EvidenceSchema } from "../../../gen/mpcwallet/session/v1/session_pb.js";
 import { toBytes, toInteger } from "../../../src/crypto/modulus.js";
 import { positionOf, productHash } from "../../../src/protocols/cggmp24/presign-rounds.js";
 import { partyId } from "../../../src/session/party.js";
@@ -27,6 +29,7 @@ import {
   otherScalar,
   remembering,
 } from "./dishonesty.js";
+import type { JudgeInput } from "./judge.js";
 
 const CHEAT = 3;
 const signers = [1, 2, 3];
@@ -345,5 +348,54 @@ describe("presigning with nobody to blame", () => {
       assert.deepEqual(evidenceOf(progress), []);
     }
     assert.ok(assertNobodyIsFramed(run, outcome, signers) >= 30);
+  });
+});
+
+describe("a judge in another process", () => {
+  it("confirms evidence of each kind from public facts alone, and rejects it against anybody else", () => {
+    const caught = [
+      cheat({ "commitment-proofs": (m: Loose) => flip(m.nonce.commitment) }, "commitment-proofs"),
+      cheat({ products: (m: Loose) => flip(m.keyProof.commitmentFactor) }, "product-proofs"),
+      cheat({ share: (m: Loose) => otherPoint(m.key) }, "failed-chi/decryption"),
+      assertNamed(run, {
+        liars: { 2: {}, [CHEAT]: otherProduct("mask", "product", [2]) },
+        culprits: [CHEAT],
+        check: "failed-nonce/product",
+      }),
+    ];
+    const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString("hex");
+    const { key, publicAux } = wallet;
+    for (const { context, evidence } of caught) {
+      const facts: Omit<JudgeInput, "evidence"> = {
+        sessionId: hex(context.sessionId),
+        parties: context.group.parties.map((party) => ({ ...party, identityKey: hex(party.identityKey) })),
+        binaryRepetitions: fewRepetitions.binaryRepetitions,
+        threshold: key.threshold,
+        groupKey: hex(key.groupKey.toBytes()),
+        chainCode: hex(key.chainCode),
+        publicShares: [...key.publicShares].map(([party, point]) => [party, hex(point.toBytes())] as const),
+        aux: [...publicAux.parties].map(
+          ([
+            party,
+            {
+              paillier,
+              ringPedersen: { N, s, t },
+            },
+          ]) => {
+            const [P, n, S, T] = [paillier.N, N, s, t].map((value) => value.toString(16));
+            return { party, P: P ?? "", N: n ?? "", s: S ?? "", t: T ?? "" };
+          },
+        ),
+      };
+      const ask = (accusation: Evidence): string =>
+        execFileSync(process.execPath, ["dist/test/protocols/cggmp24/judge.js"], {
+          input: JSON.stringify({ ...facts, evidence: toJsonString(EvidenceSchema, accusation) }),
+          encoding: "utf8",
+        }).trim();
+      const [first] = evidence;
+      assert.ok(first !== undefined);
+      assert.equal(ask(first), "guilty");
+      assert.equal(ask({ ...first, accused: 1, accuser: 2 }), "not proved");
+    }
   });
 });

@@ -3,9 +3,8 @@ import { describe, it } from "node:test";
 import type { Clock } from "../../../src/crypto/ambient.js";
 import { InvalidInput, Unavailable } from "../../../src/crypto/fault.js";
 import { systemClock } from "../../../src/node/ambient.js";
-import type { CheckableChainSource, FoundOutput } from "../../../src/storage/chain/chain-answer.js";
 import { CheckedChainSource, DEFAULT_CHECKED_OPTIONS } from "../../../src/storage/chain/checked.js";
-import type { UnspentOutput } from "../../../src/wallet/chain-source.js";
+import type { ChainSource, FoundOutput, UnspentOutput } from "../../../src/wallet/chain-source.js";
 
 const TXID = "cd".repeat(32);
 const SCRIPT = Uint8Array.from([0x51, 0x20, ...Buffer.alloc(32, 9)]);
@@ -22,7 +21,7 @@ const clock: Clock = {
 };
 
 /** A source that says what it is told to say; what it is not told, it does not answer. */
-function source(answers: Partial<CheckableChainSource>): CheckableChainSource {
+function source(answers: Partial<ChainSource>): ChainSource {
   const silent = (): Promise<never> => Promise.reject(new Unavailable("down", "down"));
   return {
     tipHeight: silent,
@@ -41,7 +40,7 @@ const claims = (...outputs: UnspentOutput[]) =>
   source({ unspentOutputs: async () => outputs, findUnspent: async () => outputs });
 const sees = (...outputs: (FoundOutput | undefined)[]) => source({ findUnspent: async () => outputs });
 
-function check(primary: CheckableChainSource, secondary: CheckableChainSource, requireBoth = false) {
+function check(primary: ChainSource, secondary: ChainSource, requireBoth = false) {
   const options = { ...DEFAULT_CHECKED_OPTIONS, pauseMs: 1, requireBoth };
   return new CheckedChainSource(options, { clock, primary, secondary });
 }
@@ -119,7 +118,7 @@ describe("checked chain source", () => {
   it("a transaction is confirmed when both sources name the same block", async () => {
     const says = (confirmedHeight: number, blockHash: string, known = true) =>
       source({ transactionStatus: async () => ({ known, confirmedHeight, blockHash }) });
-    const status = (a: CheckableChainSource, b: CheckableChainSource) => check(a, b).transactionStatus(TXID);
+    const status = (a: ChainSource, b: ChainSource) => check(a, b).transactionStatus(TXID);
     const confirmed = { known: true, confirmedHeight: 90, blockHash: BLOCK };
     const waiting = { known: true, confirmedHeight: 0, blockHash: "" };
     assert.deepEqual(await status(says(90, BLOCK), says(90, BLOCK)), confirmed);
@@ -143,7 +142,7 @@ describe("checked chain source", () => {
   it("a transaction that one source takes is sent; a refusal is reported when nobody takes it", async () => {
     const takes = source({ broadcast: async () => TXID });
     const refuses = source({ broadcast: () => Promise.reject(new InvalidInput("transaction-refused", "dust")) });
-    const send = (a: CheckableChainSource, b: CheckableChainSource) => check(a, b).broadcast(new Uint8Array(1));
+    const send = (a: ChainSource, b: ChainSource) => check(a, b).broadcast(new Uint8Array(1));
     assert.equal(await send(takes, down), TXID);
     assert.equal(await send(down, takes), TXID);
     assert.equal(await send(refuses, takes), TXID);

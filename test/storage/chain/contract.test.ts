@@ -3,10 +3,10 @@ import { describe, it } from "node:test";
 import type { ChainServer } from "../../../src/devnet/chain/server.js";
 import { systemClock, systemRandom } from "../../../src/node/ambient.js";
 import { DEFAULT_HTTP_BOUNDS } from "../../../src/storage/chain/bounded-http.js";
-import type { CheckableChainSource } from "../../../src/storage/chain/chain-answer.js";
 import { CheckedChainSource, DEFAULT_CHECKED_OPTIONS } from "../../../src/storage/chain/checked.js";
 import { CoreRpcChainSource } from "../../../src/storage/chain/core-rpc.js";
 import { EsploraChainSource } from "../../../src/storage/chain/esplora.js";
+import type { ChainSource } from "../../../src/wallet/chain-source.js";
 import { RPC, runningChain } from "../../devnet/chain/running-chain.js";
 import { coinOf, KeyWallet, scureSpend, scureWallets } from "../../devnet/chain/spends.js";
 
@@ -14,7 +14,7 @@ const dependencies = { clock: systemClock, random: systemRandom };
 const esplora = ({ esploraUrl }: ChainServer) => new EsploraChainSource({ url: esploraUrl }, dependencies);
 const core = ({ rpcUrl }: ChainServer) => new CoreRpcChainSource({ url: rpcUrl, ...RPC }, dependencies);
 
-const sources: Readonly<Record<string, (server: ChainServer) => CheckableChainSource>> = {
+const sources: Readonly<Record<string, (server: ChainServer) => ChainSource>> = {
   Esplora: esplora,
   "Bitcoin Core RPC": core,
   "Esplora checked by Core": (server) =>

@@ -9,9 +9,8 @@ import {
   Scheme as SchemeMessage,
   type SignPaymentRequest,
 } from "../../gen/mpcwallet/peer/v1/peer_pb.js";
-import type { Evidence } from "../../gen/mpcwallet/session/v1/session_pb.js";
 import type { PeerHandlers } from "../../gen/router.js";
-import { Bug, InvalidInput, PeerFault } from "../crypto/fault.js";
+import { Bug, InvalidInput } from "../crypto/fault.js";
 import { faultToWire } from "../network/fault-wire.js";
 import type { Roster } from "../network/identity/roster.js";
 import type { PeerLinkStatus } from "../network/peer-link.js";
@@ -20,7 +19,7 @@ import type { Scheme } from "../protocols/key-share.js";
 import type { StoredWallet } from "../storage/key-store.js";
 import { type ApprovedItem, signingAuthorization, signingItems } from "../wallet/approved-signing.js";
 import type { PaymentGuard } from "../wallet/payment-guard.js";
-import type { BanRegister } from "./ban-register.js";
+import { runSession } from "./banning-session.js";
 import {
   generateAuxInfo,
   listPresignatures,
@@ -30,7 +29,7 @@ import {
   requireThreshold,
   takePresignatures,
 } from "./presignature-handlers.js";
-import type { SessionJob, SessionResult, SessionSeat } from "./session-job.js";
+import type { SessionSeat } from "./session-job.js";
 
 export interface NodeHandlerParts extends PresignatureParts {
   readonly version: string;
@@ -38,7 +37,6 @@ export interface NodeHandlerParts extends PresignatureParts {
   readonly roster: Roster;
   readonly guard: PaymentGuard;
   readonly links: () => readonly PeerLinkStatus[];
-  readonly bans: BanRegister;
 }
 
 const STATES: Readonly<Record<PeerLinkStatus["state"], ConnectionState>> = {
@@ -139,16 +137,6 @@ async function generateKey(parts: NodeHandlerParts, { sessionId, wallet }: Gener
   return kept;
 }
 
-/** Runs this node's part of a session; whom it convicts is banned, durably, before anybody hears of it. */
-async function runSession(parts: NodeHandlerParts, job: SessionJob, seat: SessionSeat): Promise<SessionResult> {
-  try {
-    return await parts.exchange.run(job, seat);
-  } catch (error) {
-    if (error instanceof PeerFault) await parts.bans.accuse(error as PeerFault<Evidence>, seat);
-    throw error;
-  }
-}
-
 function schemeOf(scheme: SchemeMessage): Scheme {
   switch (scheme) {
     case SchemeMessage.FROST:
@@ -202,7 +190,7 @@ async function signWithPresignatures(
 ) {
   const { wallet, seat, items, authorization, ids } = order;
   const { shares, ledger, log } = parts;
-  const epoch = shares.epochId(wallet.walletId);
+  const { epochId: epoch } = shares.withAuxInfo(wallet.walletId);
   const signers = seat.parties.map(({ nodeId }) => nodeId);
   const taken = await takePresignatures(ledger, { wallet, signers, ids, inputs: items.length });
   try {

@@ -11,6 +11,8 @@ import { hashTuple } from "../crypto/transcript.js";
 import type { StoredWallet } from "../storage/key-store.js";
 import type { ItemFacts, OneUseItem, OneUseLedger } from "../storage/one-use-ledger.js";
 import { SecretBytes } from "../storage/secret-bytes.js";
+import type { BanRegister } from "./ban-register.js";
+import { runSession } from "./banning-session.js";
 import type { Logger } from "./log.js";
 import type { PrimeSource } from "./prime-pool.js";
 import type { SessionExchange } from "./session-exchange.js";
@@ -26,6 +28,7 @@ export interface PresignatureParts {
   readonly ledger: OneUseLedger;
   readonly primes: PrimeSource;
   readonly exchange: SessionExchange;
+  readonly bans: BanRegister;
   readonly clock: Clock;
   readonly log: Logger;
 }
@@ -46,7 +49,7 @@ export async function prepareAuxInfo(parts: PresignatureParts, { walletId }: Pre
 }
 
 export async function generateAuxInfo(parts: PresignatureParts, { sessionId, walletId }: GenerateAuxInfoRequest) {
-  const { shares, primes, exchange, nodeId, security } = parts;
+  const { shares, primes, nodeId, security } = parts;
   const wallet = shares.stored(walletId);
   requireNoAuxInfo(wallet);
   const seat = shares.seat({ sessionId, parties: wallet.parties }, nodeId);
@@ -100,11 +103,11 @@ export async function presignBatch(parts: PresignatureParts, request: PresignReq
 }
 
 async function presignOne(parts: PresignatureParts, wallet: StoredWallet, seat: SessionSeat): Promise<Uint8Array> {
-  const { exchange, ledger, clock } = parts;
+  const { ledger, clock } = parts;
   const { walletId, epoch } = wallet;
   const keyShare = Uint8Array.from(wallet.keyShare.reveal());
   const auxInfo = Uint8Array.from(wallet.auxInfo.reveal());
-  const result = await exchange.run({ kind: "presign", keyShare, auxInfo }, seat);
+  const result = await runSession(parts, { kind: "presign", keyShare, auxInfo }, seat);
   if (result.kind !== "presign") throw new Bug("a presigning has a presignature");
   const secret = SecretBytes.adopt(result.presignature);
   try {

@@ -1,6 +1,5 @@
 import { InvalidInput } from "../crypto/fault.js";
 import type { Roster } from "../network/identity/roster.js";
-import { decodeAuxInfo, epochId } from "../protocols/cggmp24/aux-record.js";
 import { decodeKeyShare, encodeKeyShare, encodePublicKeyPackage, keyDigest } from "../protocols/key-share.js";
 import type { KeyStore, StoredWallet } from "../storage/key-store.js";
 import { SecretBytes } from "../storage/secret-bytes.js";
@@ -15,7 +14,6 @@ export class WalletShares {
   readonly #roster: Roster;
   readonly #network: NetworkName;
   readonly #guarded = new Map<string, GuardedWallet>();
-  readonly #epochIds = new Map<string, Uint8Array>();
 
   constructor(parts: { readonly store: KeyStore; readonly roster: Roster; readonly network: NetworkName }) {
     this.#store = parts.store;
@@ -76,6 +74,7 @@ export class WalletShares {
       publicKeyPackage,
       chainCode: share.chainCode,
       auxInfo: SecretBytes.adopt(new Uint8Array()),
+      epochId: new Uint8Array(),
       nextExternalIndex: 0,
       nextChangeIndex: 0,
       createdAtMs: wallet.nowMs,
@@ -94,23 +93,9 @@ export class WalletShares {
     wallet: StoredWallet,
     made: { readonly auxInfo: Uint8Array; readonly epochId: Uint8Array },
   ): Promise<void> {
-    await this.#store.putWallet({ ...wallet, auxInfo: SecretBytes.adopt(made.auxInfo) });
+    const { epochId } = made;
+    await this.#store.putWallet({ ...wallet, auxInfo: SecretBytes.adopt(made.auxInfo), epochId });
     made.auxInfo.fill(0);
-    this.#epochIds.set(wallet.walletId, made.epochId);
-  }
-
-  /**
-   * Names the wallet's generation of shares and auxiliary info, 32 bytes.
-   *
-   * @throws InvalidInput `aux-info-missing`, `wallet-unknown`
-   */
-  epochId(walletId: string): Uint8Array {
-    const known = this.#epochIds.get(walletId);
-    if (known !== undefined) return known;
-    const { auxInfo, keyShare } = this.withAuxInfo(walletId);
-    const id = epochId(decodeKeyShare(keyShare.reveal()), decodeAuxInfo(auxInfo.reveal()));
-    this.#epochIds.set(walletId, id);
-    return id;
   }
 
   /** A SegWit wallet that can sign. @throws InvalidInput `scheme-differs`, `aux-info-missing`, `wallet-unknown` */

@@ -55,6 +55,8 @@ export interface StoredWallet {
   readonly chainCode: Uint8Array;
   /** Serialized auxiliary information of CGGMP24; empty for FROST. */
   readonly auxInfo: SecretBytes;
+  /** Names this generation of shares and auxiliary info, 32 bytes; empty without auxiliary info. */
+  readonly epochId: Uint8Array;
   /** First index without an address. */
   readonly nextExternalIndex: number;
   readonly nextChangeIndex: number;
@@ -389,6 +391,7 @@ function fromDisk(wallet: DiskWallet): StoredWallet {
     publicKeyPackage: wallet.publicKeyPackage,
     chainCode: wallet.chainCode,
     auxInfo: SecretBytes.copyOf(wallet.auxInfo),
+    epochId: wallet.epochId,
     nextExternalIndex: wallet.nextExternalIndex,
     nextChangeIndex: wallet.nextChangeIndex,
     createdAtMs: Number(wallet.createdAtMs),

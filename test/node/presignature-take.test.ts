@@ -22,6 +22,7 @@ const wallet: StoredWallet = {
   publicKeyPackage: new Uint8Array(),
   chainCode: new Uint8Array(32),
   auxInfo: SecretBytes.copyOf(Uint8Array.of(1)),
+  epochId: new Uint8Array(32).fill(5),
   nextExternalIndex: 0,
   nextChangeIndex: 0,
   createdAtMs: 0,

@@ -55,10 +55,8 @@ export async function generateAuxInfo(parts: PresignatureParts, { sessionId, wal
   const seat = shares.seat({ sessionId, parties: wallet.parties }, nodeId);
   const keyShare = Uint8Array.from(wallet.keyShare.reveal());
   // Out of the store before they are used: primes that a peer has seen a modulus of serve no other wallet.
-  const result = await exchange.run(
-    { kind: "aux-info", keyShare, profile: security, primes: await primes.take() },
-    seat,
-  );
+  const job = { kind: "aux-info" as const, keyShare, profile: security, primes: await primes.take() };
+  const result = await runSession(parts, job, seat);
   if (result.kind !== "aux-info") throw new Bug("an aux-info session has aux info");
   const { epochId } = result;
   await shares.keepAuxInfo(wallet, result);

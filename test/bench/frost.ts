@@ -1,6 +1,6 @@
 // `npm run bench -- frost [--runs N] [--json]`: what FROST signing and key generation cost one party, 3 of 5.
 // All parties run in this one thread, one after another; CPU time is the process's, divided by the parties. Our signing
-// and the same protocol by noble-curves' `schnorr_FROST` (our signing until 0.1.0) alternate in one run, so that load on
+// and the same protocol by noble-curves' `schnorr_FROST` (which signed here before) alternate in one run, so that load on
 // the machine meets both.
 import { cpus } from "node:os";
 import { parseArgs } from "node:util";

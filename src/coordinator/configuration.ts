@@ -73,7 +73,6 @@ export function coordinatorConfigurationSchema(folder: string) {
     consensus: z
       .strictObject({
         ...votingKeys,
-        signingAttempts: count(1, 10).default(3),
         electionTtlMs: ms(1000, 60_000).default(3000),
         // What payments are built within. Nodes judge them by their own policy, of the same version.
         policy: policySection(),

@@ -42,6 +42,11 @@ export interface CoordinatorOptions {
   readonly gateway: GatewayOptions;
   readonly electionTtlMs: number;
   readonly confirmationPollMs: number;
+  /** Age up to which a remembered list of coins will do. */
+  readonly utxoMaxAgeMs: number;
+  readonly voteTimeoutMs: number;
+  /** At the end: how long the gateway still takes calls while it says that it is not ready, and how long calls may go on. */
+  readonly drain: { readonly lameDuckMs: number; readonly graceMs: number };
   readonly maxRequestWindowMs: number;
   readonly clockSkewMs: number;
   /** Presignatures of SegWit wallets. */
@@ -75,6 +80,7 @@ export class Coordinator {
   readonly #watch: ByzantineWatch;
   readonly #dependencies: CoordinatorDependencies;
   readonly #stop: AbortController;
+  readonly #drain: CoordinatorOptions["drain"];
 
   private constructor(
     nodeId: string,
@@ -85,6 +91,7 @@ export class Coordinator {
       presignatures: PresignaturePool;
       watch: ByzantineWatch;
       stop: AbortController;
+      drain: CoordinatorOptions["drain"];
     },
     dependencies: CoordinatorDependencies,
   ) {
@@ -95,6 +102,7 @@ export class Coordinator {
     this.#presignatures = parts.presignatures;
     this.#watch = parts.watch;
     this.#stop = parts.stop;
+    this.#drain = parts.drain;
     this.#dependencies = dependencies;
   }
 
@@ -170,7 +178,12 @@ export class Coordinator {
         authorities: options.authorities,
         maxRequestWindowMs: options.maxRequestWindowMs,
         clockSkewMs: options.clockSkewMs,
-        ceremony: { ...DEFAULT_CEREMONY, confirmationPollMs: options.confirmationPollMs },
+        utxoMaxAgeMs: options.utxoMaxAgeMs,
+        ceremony: {
+          ...DEFAULT_CEREMONY,
+          confirmationPollMs: options.confirmationPollMs,
+          voteTimeoutMs: options.voteTimeoutMs,
+        },
       },
       {
         voting: calls,
@@ -207,7 +220,11 @@ export class Coordinator {
       },
     );
     const gateway = await startGateway(options.gateway, { application: service, clock, random, log });
-    const coordinator = new Coordinator(nodeId, { mesh, gateway, service, presignatures, watch, stop }, dependencies);
+    const coordinator = new Coordinator(
+      nodeId,
+      { mesh, gateway, service, presignatures, watch, stop, drain: options.drain },
+      dependencies,
+    );
     void coordinator.#lead(leadership, options.electionTtlMs);
     const stopFollowing = followRevocations(options.trust, { intervalMs: options.trustReloadIntervalMs, clock, log });
     stop.signal.addEventListener("abort", stopFollowing, { once: true });
@@ -241,7 +258,7 @@ export class Coordinator {
 
   /** Stops taking calls, lets payments go for the next leader, closes peers. Stores are closed by whoever opened them. */
   async close(): Promise<void> {
-    await this.#gateway.drain();
+    await this.#gateway.drain(this.#drain);
     this.#stop.abort();
     await this.#service.close();
     await this.#presignatures.close();

@@ -6,6 +6,7 @@ import { systemClock, systemRandom } from "../node/ambient.js";
 import { processLog } from "../node/log.js";
 import { openChain, openMembership, policyOf } from "../node/start.js";
 import { AuditDatabase } from "../storage/audit-database.js";
+import type { AuditQueueOptions } from "../storage/audit-queue.js";
 import { AuditRecords } from "../storage/audit-records.js";
 import { DatabaseAuditTrail } from "../storage/database-audit-trail.js";
 import { DatabasePaymentStore } from "../storage/database-payment-store.js";
@@ -34,7 +35,7 @@ export async function startCoordinator(
   const { cggmp24 } = configuration.protocols;
   const member = await openMembership(configuration, self.id, log);
   const database = await openAudit(configuration, environment);
-  const audit = new DatabaseAuditTrail({}, { database, clock });
+  const audit = new DatabaseAuditTrail(queueOptions(configuration), { database, clock });
   const { coordination, close: closeCoordination } = await openCoordination(configuration);
   const keys = await Promise.all(
     gateway.jwt.keyFiles.map(async (file) => await verificationKeys(await readFile(file, "utf8"), file)),
@@ -50,6 +51,9 @@ export async function startCoordinator(
       trustReloadIntervalMs: security.trustReloadIntervalMs,
       electionTtlMs: consensus.electionTtlMs,
       confirmationPollMs: bitcoin.trackIntervalMs,
+      utxoMaxAgeMs: bitcoin.syncIntervalMs,
+      voteTimeoutMs: consensus.voteTimeoutMs,
+      drain: { lameDuckMs: gateway.lameDuckMs, graceMs: gateway.drainGraceMs },
       maxRequestWindowMs: consensus.requestMaxWindowMs,
       clockSkewMs: consensus.clockSkewMs,
       pool: {
@@ -96,6 +100,13 @@ export async function startCoordinator(
       await closeCoordination();
     },
   };
+}
+
+/** How the trail batches; the defaults of the adapter where the configuration has no [postgres]. */
+function queueOptions({ postgres }: CoordinatorConfiguration): AuditQueueOptions {
+  if (postgres === undefined) return {};
+  const { batchRows, batchIntervalMs, queueMaxRows } = postgres;
+  return { batchRows, flushAfterMs: batchIntervalMs, maxQueuedRows: queueMaxRows };
 }
 
 /** The audit database that the configuration names; the embedded one is locked while a coordinator runs on it. */

@@ -213,6 +213,8 @@ async function writeConfigurations(parts: {
     privateKeyFile: from(gateway.tlsKeyPath),
     jwt: { keyFiles: [from(keys.tokenPublicKeyFile)] },
     limits: { callsPerSecond: 1000 },
+    // Nothing stands in front of it that would have to notice first.
+    lameDuckMs: 0,
   };
   const coordinatorConfig = {
     coordinator: { id: coordinator, dataFolder: "data" },

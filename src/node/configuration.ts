@@ -55,7 +55,6 @@ export const networkSection = () =>
     idleTimeoutMs: ms(1000, 10 * MINUTE_MS).default(10_000),
     pingIntervalMs: ms(100, MINUTE_MS).default(2500),
     callTimeoutMs: ms(100, 10 * MINUTE_MS).default(30_000),
-    streamsMax: count(1, 10_000).default(100),
     messageMaxBytes: count(1024, 64 << 20).default(10 << 20),
     roster: z
       .array(
@@ -128,9 +127,6 @@ export const etcdSection = (folder: string) =>
       caCertificateFile: path(folder).optional(),
       certificateFile: path(folder).optional(),
       privateKeyFile: path(folder).optional(),
-      callTimeoutMs: ms(100, MINUTE_MS).default(1500),
-      leaderTtlMs: ms(1000, MINUTE_MS).default(3000),
-      lockTtlMs: ms(1000, 10 * MINUTE_MS).default(30_000),
     })
     .optional();
 
@@ -258,8 +254,6 @@ export function nodeConfigurationSchema(folder: string) {
     network: networkSection(),
     security: securitySection(folder).extend({ authorities: authorityEntries() }),
     storage: storageSection(folder),
-    postgres: postgresSection(folder),
-    etcd: etcdSection(folder),
     bitcoin: bitcoinSection(folder),
     protocols: protocolsSection(),
     consensus: z.strictObject({ ...votingKeys, policy: policySection() }).prefault({}),

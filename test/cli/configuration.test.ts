@@ -88,12 +88,12 @@ esploraUrl = "http://localhost:3000"
     );
 
   it("a short file is enough; paths are relative to it", () => {
-    const { node, security, consensus, postgres, protocols } = parsed(minimal);
+    const { node, security, consensus, protocols, metrics } = parsed(minimal);
     assert.equal(node.dataFolder, "/etc/mpc/data");
     assert.equal(security.privateKeyFile, "/abs/k");
     assert.equal(security.identityKeyFile, "/etc/id");
     assert.equal(consensus.policy.maxPaymentSat, 2_100_000_000_000_000n);
-    assert.equal(postgres, undefined);
+    assert.equal(metrics, undefined);
     assert.equal(protocols.frost.poolTarget, 100);
     assert.equal(security.authorities[0]?.publicKey.length, 32);
   });

@@ -1,8 +1,8 @@
 // Installs what package-lock.json asks for and compiles, each only when it is stale. Node built-ins only:
 // this is the first thing that runs in a fresh clone.
 import { spawnSync } from "node:child_process";
-import { existsSync, readdirSync, statSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { existsSync, readdirSync, rmSync, statSync } from "node:fs";
+import { dirname, join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
@@ -44,4 +44,12 @@ const newest = Math.max(...sources.map(newestSourceMs), modifiedMs(join(root, "t
 if (modifiedMs(built) < newest) {
   console.error("setup: compiling");
   run(process.execPath, [join(root, "node_modules", "typescript", "bin", "tsc"), "-p", root]);
+}
+
+// What was compiled from a file that is gone must not be run or tested any more.
+const dist = join(root, "dist");
+for (const name of readdirSync(dist, { recursive: true, encoding: "utf8" })) {
+  if (!/\.js(\.map)?$/.test(name)) continue;
+  const source = join(root, relative(dist, join(dist, name)).replace(/\.js(\.map)?$/, ".ts"));
+  if (!existsSync(source)) rmSync(join(dist, name));
 }

@@ -4,7 +4,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { networks, payments as scripts } from "bitcoinjs-lib";
-import { Command } from "commander";
+import { Command, Option } from "commander";
 import {
   BallotVerdict,
   type GetVotesResponse,
@@ -35,6 +35,7 @@ interface DemoOptions {
   readonly keep: boolean;
   readonly killNode: boolean;
   readonly json: boolean;
+  readonly scheme: "frost" | "cggmp24";
   readonly folder?: string;
 }
 
@@ -53,6 +54,8 @@ const PAYMENT_SAT = 1_250_000n;
 const REQUEST_LIFETIME_MS = 600_000;
 /** Tries to hit the moment between a node's vote and the signature. */
 const KILL_ATTEMPTS_MAX = 3;
+const PROGRESS_MS = 10_000;
+const POOL_PATIENCE_MS = 600_000;
 
 const startedMs = performance.now();
 const tell = (what: string): void => {
@@ -71,17 +74,39 @@ class Demo {
     this.#client = parts.client;
   }
 
-  async createWallet(): Promise<{ readonly wallet: Wallet; readonly dkgMs: number }> {
+  async createWallet(scheme: DemoOptions["scheme"]): Promise<{ readonly wallet: Wallet; readonly dkgMs: number }> {
     await this.#ready();
     const name = `demo-${randomUUID().slice(0, 8)}`;
     const before = performance.now();
-    const { wallet } = await this.#client.createWallet({ name, scheme: Scheme.FROST, threshold: 3 });
+    const order = { name, scheme: scheme === "frost" ? Scheme.FROST : Scheme.CGGMP24, threshold: 3 };
+    const { wallet } = await toldWhile(
+      "  key generation; for ECDSA every node also draws primes of 1,536 bits and proves its moduli, a minute or two",
+      () => this.#client.createWallet(order),
+    );
     const dkgMs = performance.now() - before;
     if (wallet === undefined) throw new Unavailable("wallet-missing", "the gateway made no wallet");
-    tell(
-      `wallet ${name}: 3 of ${wallet.parties.length}, Taproot, key generated in ${dkgMs.toFixed(0)} ms; the key exists nowhere`,
-    );
+    const made = scheme === "frost" ? "Taproot, key generated" : "SegWit, key and auxiliary info generated";
+    tell(`wallet ${name}: 3 of ${wallet.parties.length}, ${made} in ${dkgMs.toFixed(0)} ms; the key exists nowhere`);
     return { wallet, dkgMs };
+  }
+
+  /** A presignature for each signing set, so that whoever votes first can sign. */
+  async awaitPool({ walletId }: Wallet): Promise<void> {
+    const before = performance.now();
+    let toldMs = before;
+    for (;;) {
+      const { available, target } = await this.#client.getPoolStatus({ walletId });
+      const now = performance.now();
+      if (available >= target) return tell(`pool: ${available} presignatures, made in ${(now - before).toFixed(0)} ms`);
+      if (now - before > POOL_PATIENCE_MS) {
+        throw new Unavailable("pool-empty", `only ${available} of ${target} presignatures were made in time`);
+      }
+      if (now - toldMs > PROGRESS_MS) {
+        toldMs = now;
+        tell(`  presigning: ${available} of ${target} are ready`);
+      }
+      await new Promise((resolve) => setTimeout(resolve, 500));
+    }
   }
 
   async fund({ walletId }: Wallet): Promise<string> {
@@ -157,7 +182,17 @@ class Demo {
   }
 }
 
-/** A Taproot address of nobody in this wallet. */
+/** Repeats what is going on while it takes long. */
+async function toldWhile<T>(what: string, task: () => Promise<T>): Promise<T> {
+  const timer = setInterval(() => tell(what), PROGRESS_MS);
+  try {
+    return await task();
+  } finally {
+    clearInterval(timer);
+  }
+}
+
+/** A SegWit address of nobody in this wallet. */
 function outsideAddress(): string {
   const der = createPublicKey(generateKeyPairSync("ec", { namedCurve: "secp256k1" }).privateKey).export({
     format: "der",
@@ -184,14 +219,15 @@ function report(parts: {
   votes: GetVotesResponse;
   dkgMs: number;
   signers: readonly string[];
+  scheme: DemoOptions["scheme"];
 }): PaymentReport {
-  const { payment, votes, dkgMs, signers } = parts;
+  const { payment, votes, dkgMs, signers, scheme } = parts;
   const [votesMs, sign, broadcast] = ["vote", "sign", "broadcast"].map((step) => stepMs(payment, step));
   const until = payment.timeline.filter(({ step }) => step === "broadcast").at(-1);
   const total = until === undefined ? 0 : Number(until.startedAtMs) + until.durationMs - Number(payment.createdAtMs);
   return {
     txid: payment.txid,
-    scheme: "frost",
+    scheme,
     votes: votes.ballots.filter(({ verdict }) => verdict === BallotVerdict.APPROVE).length,
     signers,
     timingsMs: {
@@ -263,7 +299,8 @@ async function run(options: DemoOptions): Promise<void> {
     const profile = await loadClientProfile(devnet.paths.clientConfig, { environment: process.env });
     const gateway = await openGateway(profile, { environment: process.env });
     const demo = new Demo({ devnet, profile, client: gateway.wallet });
-    const { wallet, dkgMs } = await demo.createWallet();
+    const { wallet, dkgMs } = await demo.createWallet(options.scheme);
+    if (options.scheme === "cggmp24") await demo.awaitPool(wallet);
     const address = await demo.fund(wallet);
     const paid: { payment: Payment; votes: GetVotesResponse }[] = [];
     let killed: string | undefined;
@@ -287,9 +324,9 @@ async function run(options: DemoOptions): Promise<void> {
       `audit: ${verdict.entries} entries, ${verified ? "hash chain, certificates and transactions verified against the chain" : "NOT VERIFIED"}`,
     );
     const summary = {
-      wallets: [{ id: wallet.walletId, scheme: "frost", address }],
+      wallets: [{ id: wallet.walletId, scheme: options.scheme, address }],
       payments: paid.map(({ payment, votes }) =>
-        report({ payment, votes, dkgMs, signers: signersOf(payment.paymentId) }),
+        report({ payment, votes, dkgMs, scheme: options.scheme, signers: signersOf(payment.paymentId) }),
       ),
       audit: { rows: Number(verdict.entries), verified },
     };
@@ -310,8 +347,11 @@ async function run(options: DemoOptions): Promise<void> {
 }
 
 const program = new Command("demo")
-  .description(
-    "makes a devnet, creates a Taproot wallet by key generation, funds it, pays, verifies the audit trail, stops",
+  .description("makes a devnet, creates a wallet by key generation, funds it, pays, verifies the audit trail, stops")
+  .addOption(
+    new Option("--scheme <scheme>", "frost: Taproot; cggmp24: SegWit, which takes a minute or two of primes first")
+      .choices(["frost", "cggmp24"])
+      .default("frost"),
   )
   .option("--keep", "leave the devnet running and say how to use it", false)
   .option("--kill-node", "kill one node with SIGKILL between vote and signing, and still pay", false)

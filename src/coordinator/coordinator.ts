@@ -18,7 +18,9 @@ import type { ChainSource } from "../wallet/chain-source.js";
 import type { Coordination, Lease } from "../wallet/coordination.js";
 import { DEFAULT_CEREMONY } from "../wallet/payment-ceremony.js";
 import type { PaymentStore } from "../wallet/payment-store.js";
+import { PresignaturePool, type PresignaturePoolOptions } from "../wallet/presignature-pool.js";
 import type { NetworkName, WalletApplication } from "../wallet/wallet-application.js";
+import { WalletRegistry } from "../wallet/wallet-registry.js";
 import { DEFAULT_SERVICE, WalletService } from "../wallet/wallet-service.js";
 import { ByzantineWatch, type ViolationRecords } from "./byzantine-watch.js";
 import { judgeSigning } from "./evidence-judge.js";
@@ -42,6 +44,8 @@ export interface CoordinatorOptions {
   readonly confirmationPollMs: number;
   readonly maxRequestWindowMs: number;
   readonly clockSkewMs: number;
+  /** Presignatures of SegWit wallets. */
+  readonly pool: Omit<PresignaturePoolOptions, "lockTtlMs" | "callTimeoutMs">;
   readonly limits?: Partial<NetworkLimits>;
 }
 
@@ -59,6 +63,7 @@ export interface CoordinatorDependencies {
 
 const ELECTION = "coordinator";
 const PROBE_TIMEOUT_MS = 1_500;
+const POOL_CALL_TIMEOUT_MS = 2_000;
 
 /** A coordinator under way: it leads payments when it is elected, and serves clients. It holds no share of any key. */
 export class Coordinator {
@@ -66,6 +71,7 @@ export class Coordinator {
   readonly #mesh: PeerMesh;
   readonly #gateway: Gateway;
   readonly #service: WalletService;
+  readonly #presignatures: PresignaturePool;
   readonly #watch: ByzantineWatch;
   readonly #dependencies: CoordinatorDependencies;
   readonly #stop: AbortController;
@@ -76,6 +82,7 @@ export class Coordinator {
       mesh: PeerMesh;
       gateway: Gateway;
       service: WalletService;
+      presignatures: PresignaturePool;
       watch: ByzantineWatch;
       stop: AbortController;
     },
@@ -85,6 +92,7 @@ export class Coordinator {
     this.#mesh = parts.mesh;
     this.#gateway = parts.gateway;
     this.#service = parts.service;
+    this.#presignatures = parts.presignatures;
     this.#watch = parts.watch;
     this.#stop = parts.stop;
     this.#dependencies = dependencies;
@@ -132,6 +140,19 @@ export class Coordinator {
     const stop = new AbortController();
     const leadership: { lease: Lease | undefined } = { lease: undefined };
     const keys = new Map(roster.nodes.map((node) => [node.nodeId, node.identityKey]));
+    const registry = new WalletRegistry({ coordination });
+    const presignatures = new PresignaturePool(
+      { ...options.pool, lockTtlMs: DEFAULT_CEREMONY.lockTtlMs, callTimeoutMs: POOL_CALL_TIMEOUT_MS },
+      {
+        presigning: calls,
+        coordination,
+        clock,
+        random,
+        wallets: () => registry.list(),
+        leads: () => leadership.lease?.held === true,
+        onError: (error, facts) => log.warn({ event: "presigning-failed", err: error, ...facts }),
+      },
+    );
     const watch = new ByzantineWatch(keys, {
       coordination,
       audit,
@@ -155,6 +176,9 @@ export class Coordinator {
         voting: calls,
         signing: calls,
         keyGeneration: new JudgedKeyGeneration({ nodes: calls, roster: () => keys, observe }),
+        presigning: calls,
+        presignatures,
+        onWallet: () => presignatures.wake(),
         chain,
         audit,
         coordination,
@@ -166,9 +190,7 @@ export class Coordinator {
         banned: () => watch.banned,
         judge: judgeSigning,
         observe,
-        pools: {
-          status: async (walletId) => ({ walletId, available: 0, inUse: 0, failed: 0, target: 0, minimum: 0 }),
-        },
+        pools: presignatures,
         probes: [
           { name: "chain", probe: async () => `height ${await chain.tipHeight()}` },
           ...roster.nodes.map((node) => ({
@@ -185,7 +207,7 @@ export class Coordinator {
       },
     );
     const gateway = await startGateway(options.gateway, { application: service, clock, random, log });
-    const coordinator = new Coordinator(nodeId, { mesh, gateway, service, watch, stop }, dependencies);
+    const coordinator = new Coordinator(nodeId, { mesh, gateway, service, presignatures, watch, stop }, dependencies);
     void coordinator.#lead(leadership, options.electionTtlMs);
     const stopFollowing = followRevocations(options.trust, { intervalMs: options.trustReloadIntervalMs, clock, log });
     stop.signal.addEventListener("abort", stopFollowing, { once: true });
@@ -203,6 +225,7 @@ export class Coordinator {
         leadership.lease = lease;
         await this.#watch.load();
         const resumed = await this.#service.resume();
+        this.#presignatures.wake();
         log.info({ event: "leading", fencing: lease.fencing.toString(), resumed }, "this coordinator leads");
         await ended(AbortSignal.any([lease.lost, signal]));
         if (signal.aborted) await lease.release();
@@ -221,6 +244,7 @@ export class Coordinator {
     await this.#gateway.drain();
     this.#stop.abort();
     await this.#service.close();
+    await this.#presignatures.close();
     await this.#mesh.close();
   }
 }

@@ -12,6 +12,7 @@ import { faultFromWire } from "../network/fault-wire.js";
 import type { PeerMesh } from "../network/peer-mesh.js";
 import { decodePublicKeyPackage, keyDigest } from "../protocols/key-share.js";
 import type { GeneratedKey, KeyGeneration, KeyGenerationOrder } from "../wallet/key-generation.js";
+import type { AuxInfoOrder, PeerPresigning, PresignOrder, WaitingPresignature } from "../wallet/peer-presigning.js";
 import type { PeerSigning, SigningAnswer, SigningOrder } from "../wallet/peer-signing.js";
 import type { PaymentOutcome, PeerVoting } from "../wallet/peer-voting.js";
 import type { Scheme } from "../wallet/wallet-application.js";
@@ -22,11 +23,12 @@ const SCHEMES: Readonly<Record<Scheme, SchemeMessage>> = {
 };
 
 /** The wallet layer's questions to nodes, as calls over the mesh. What a node answers with becomes a fault again. */
-export class PeerCalls implements PeerVoting, PeerSigning, KeyGeneration {
+export class PeerCalls implements PeerVoting, PeerSigning, KeyGeneration, PeerPresigning {
   readonly #mesh: Pick<PeerMesh, "transport">;
   readonly #control = new Map<string, Client<typeof ControlService>>();
   readonly #consensus = new Map<string, Client<typeof ConsensusService>>();
   readonly #signing = new Map<string, Client<typeof SessionService>>();
+  readonly #presigning = new Map<string, Client<typeof SessionService>>();
   readonly #keygen = new Map<string, Client<typeof SessionService>>();
 
   constructor(mesh: Pick<PeerMesh, "transport">) {
@@ -56,12 +58,13 @@ export class PeerCalls implements PeerVoting, PeerSigning, KeyGeneration {
   }
 
   async sign(nodeId: string, order: SigningOrder, signal: AbortSignal): Promise<SigningAnswer> {
-    const { sessionId, proposal, certificate, signers } = order;
+    const { sessionId, proposal, certificate } = order;
+    const [signers, presignatureIds] = [[...order.signers], [...order.presignatureIds]];
     return await this.#call(nodeId, signal, async (own) => {
       const client = remembered(this.#signing, nodeId, () =>
         createClient(SessionService, this.#mesh.transport(nodeId, "signing")),
       );
-      return await client.signPayment({ sessionId, proposal, certificate, signers: [...signers] }, { signal: own });
+      return await client.signPayment({ sessionId, proposal, certificate, signers, presignatureIds }, { signal: own });
     });
   }
 
@@ -69,10 +72,7 @@ export class PeerCalls implements PeerVoting, PeerSigning, KeyGeneration {
     const { sessionId, walletId, name, threshold, parties, network } = order;
     const wallet = { walletId, name, scheme: SCHEMES[order.scheme], threshold, parties: [...parties], network };
     return await this.#call(nodeId, signal, async (own) => {
-      const client = remembered(this.#keygen, nodeId, () =>
-        createClient(SessionService, this.#mesh.transport(nodeId, "dkg")),
-      );
-      const key = await client.generateKey({ sessionId, wallet }, { signal: own });
+      const key = await this.#ceremonies(nodeId).generateKey({ sessionId, wallet }, { signal: own });
       if (!matchesDigest(key)) {
         throw new Unavailable("key-package", `${nodeId} answered with a key that its digest is not of`, {
           peer: nodeId,
@@ -80,6 +80,45 @@ export class PeerCalls implements PeerVoting, PeerSigning, KeyGeneration {
       }
       return key;
     });
+  }
+
+  async prepareAuxInfo(nodeId: string, walletId: string, signal: AbortSignal): Promise<void> {
+    await this.#call(nodeId, signal, async (own) => {
+      await this.#ceremonies(nodeId).prepareAuxInfo({ walletId }, { signal: own });
+    });
+  }
+
+  async generateAuxInfo(nodeId: string, order: AuxInfoOrder, signal: AbortSignal): Promise<Uint8Array> {
+    return await this.#call(nodeId, signal, async (own) => {
+      const { epochId } = await this.#ceremonies(nodeId).generateAuxInfo({ ...order }, { signal: own });
+      return epochId;
+    });
+  }
+
+  async presign(nodeId: string, order: PresignOrder, signal: AbortSignal): Promise<readonly Uint8Array[]> {
+    return await this.#call(nodeId, signal, async (own) => {
+      const request = { ...order, signers: [...order.signers] };
+      const { presignatureIds } = await this.#pool(nodeId).presign(request, { signal: own });
+      return presignatureIds;
+    });
+  }
+
+  async waiting(nodeId: string, walletId: string, signal: AbortSignal): Promise<readonly WaitingPresignature[]> {
+    return await this.#call(nodeId, signal, async (own) => {
+      const { presignatures } = await this.#pool(nodeId).listPresignatures({ walletId }, { signal: own });
+      return presignatures;
+    });
+  }
+
+  #ceremonies(nodeId: string): Client<typeof SessionService> {
+    return remembered(this.#keygen, nodeId, () => createClient(SessionService, this.#mesh.transport(nodeId, "dkg")));
+  }
+
+  /** Filling pools gives way to everything else. */
+  #pool(nodeId: string): Client<typeof SessionService> {
+    return remembered(this.#presigning, nodeId, () =>
+      createClient(SessionService, this.#mesh.transport(nodeId, "presign")),
+    );
   }
 
   /** Round trip through the whole RPC path. @throws Unavailable or PeerSilent */

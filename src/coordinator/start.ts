@@ -31,6 +31,7 @@ export async function startCoordinator(
   const { coordinator: self, gateway, network, security, consensus, bitcoin, logging } = configuration;
   const log = processLog({ name: self.id, level: logging.level });
   const clock = systemClock;
+  const { cggmp24 } = configuration.protocols;
   const member = await openMembership(configuration, self.id, log);
   const database = await openAudit(configuration, environment);
   const audit = new DatabaseAuditTrail({}, { database, clock });
@@ -51,6 +52,13 @@ export async function startCoordinator(
       confirmationPollMs: bitcoin.trackIntervalMs,
       maxRequestWindowMs: consensus.requestMaxWindowMs,
       clockSkewMs: consensus.clockSkewMs,
+      pool: {
+        target: cggmp24.poolTarget,
+        minimum: cggmp24.poolMinimum,
+        batch: cggmp24.poolBatch,
+        checkIntervalMs: cggmp24.poolCheckIntervalMs,
+        presignTimeoutMs: cggmp24.sessionTimeoutMs,
+      },
       gateway: {
         host: gateway.host,
         port: gateway.port,

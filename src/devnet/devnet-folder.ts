@@ -181,6 +181,9 @@ async function writeConfigurations(parts: {
         authorities: [{ name: AUTHORITY, publicKey: keys.authorityPublicKey }],
       },
       storage: { passphraseFile: "passphrase" },
+      // Primes are drawn when a SegWit wallet is created: five nodes that each draw some ahead would keep a small
+      // machine busy for a minute although nobody wants any. One presignature for each signing set of three of five.
+      protocols: { cggmp24: { primePool: 0, poolTarget: 10, poolMinimum: 10, poolBatch: 2, ...PATIENCE } },
       bitcoin: {
         network: "regtest",
         esploraUrl: `http://127.0.0.1:${plan.esploraPort}`,
@@ -227,6 +230,9 @@ async function writeConfigurations(parts: {
   };
   await writeOnce(paths.clientConfig, stringify(client), 0o600);
 }
+
+/** All processes share one machine's cores. */
+const PATIENCE = { roundTimeoutMs: 30_000, sessionTimeoutMs: 120_000 };
 
 async function writeOnce(path: string, content: string, mode: number): Promise<void> {
   if (!existsSync(path)) await writeFile(path, content.endsWith("\n") ? content : `${content}\n`, { mode, flag: "wx" });

@@ -182,6 +182,8 @@ export const protocolsSection = () =>
         .strictObject({
           ...pool,
           security: z.enum(["security128", "security112"]).default("security128"),
+          // Sets of primes drawn ahead for new wallets; with 0 they are drawn when a wallet is created.
+          primePool: count(0, 16).default(1),
           workers: count(1, 64).default(1),
           roundTimeoutMs: ms(100, 10 * MINUTE_MS).default(10_000),
           sessionTimeoutMs: ms(100, 60 * MINUTE_MS).default(60_000),

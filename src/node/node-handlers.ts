@@ -1,39 +1,42 @@
 import type { HandlerContext } from "@connectrpc/connect";
 import {
   ConnectionState,
+  type GenerateAuxInfoRequest,
   type GenerateKeyRequest,
+  type ListPresignaturesRequest,
+  type PrepareAuxInfoRequest,
+  type PresignRequest,
   Scheme as SchemeMessage,
   type SignPaymentRequest,
 } from "../../gen/mpcwallet/peer/v1/peer_pb.js";
-import type { Evidence } from "../../gen/mpcwallet/session/v1/session_pb.js";
 import type { PeerHandlers } from "../../gen/router.js";
-import type { Clock } from "../crypto/ambient.js";
-import { Bug, InvalidInput, PeerFault } from "../crypto/fault.js";
+import { Bug, InvalidInput } from "../crypto/fault.js";
 import { faultToWire } from "../network/fault-wire.js";
 import type { Roster } from "../network/identity/roster.js";
 import type { PeerLinkStatus } from "../network/peer-link.js";
 import { peerNodeId } from "../network/rpc-server.js";
 import type { Scheme } from "../protocols/key-share.js";
-import { signingAuthorization, signingItems } from "../wallet/approved-signing.js";
+import type { StoredWallet } from "../storage/key-store.js";
+import { type ApprovedItem, signingAuthorization, signingItems } from "../wallet/approved-signing.js";
 import type { PaymentGuard } from "../wallet/payment-guard.js";
-import type { BanRegister } from "./ban-register.js";
-import type { Logger } from "./log.js";
-import type { SessionExchange } from "./session-exchange.js";
-import type { SessionJob, SessionResult, SessionSeat } from "./session-job.js";
-import type { WalletShares } from "./wallet-shares.js";
+import { runSession } from "./banning-session.js";
+import {
+  generateAuxInfo,
+  listPresignatures,
+  type PresignatureParts,
+  prepareAuxInfo,
+  presignBatch,
+  requireThreshold,
+  takePresignatures,
+} from "./presignature-handlers.js";
+import type { SessionSeat } from "./session-job.js";
 
-export interface NodeHandlerParts {
-  readonly nodeId: string;
+export interface NodeHandlerParts extends PresignatureParts {
   readonly version: string;
   readonly network: string;
   readonly roster: Roster;
-  readonly shares: WalletShares;
   readonly guard: PaymentGuard;
-  readonly exchange: SessionExchange;
   readonly links: () => readonly PeerLinkStatus[];
-  readonly bans: BanRegister;
-  readonly clock: Clock;
-  readonly log: Logger;
 }
 
 const STATES: Readonly<Record<PeerLinkStatus["state"], ConnectionState>> = {
@@ -81,6 +84,10 @@ export function nodeHandlers(parts: NodeHandlerParts): PeerHandlers {
     },
     session: {
       generateKey: serve("coordinator", (request: GenerateKeyRequest) => generateKey(parts, request)),
+      prepareAuxInfo: serve("coordinator", (request: PrepareAuxInfoRequest) => prepareAuxInfo(parts, request)),
+      generateAuxInfo: serve("coordinator", (request: GenerateAuxInfoRequest) => generateAuxInfo(parts, request)),
+      presign: serve("coordinator", (request: PresignRequest) => presignBatch(parts, request)),
+      listPresignatures: serve("coordinator", (request: ListPresignaturesRequest) => listPresignatures(parts, request)),
       signPayment: serve("coordinator", (request: SignPaymentRequest) => signPayment(parts, request)),
       async *exchange(requests, context) {
         try {
@@ -130,16 +137,6 @@ async function generateKey(parts: NodeHandlerParts, { sessionId, wallet }: Gener
   return kept;
 }
 
-/** Runs this node's part of a session; whom it convicts is banned, durably, before anybody hears of it. */
-async function runSession(parts: NodeHandlerParts, job: SessionJob, seat: SessionSeat): Promise<SessionResult> {
-  try {
-    return await parts.exchange.run(job, seat);
-  } catch (error) {
-    if (error instanceof PeerFault) await parts.bans.accuse(error as PeerFault<Evidence>, seat);
-    throw error;
-  }
-}
-
 function schemeOf(scheme: SchemeMessage): Scheme {
   switch (scheme) {
     case SchemeMessage.FROST:
@@ -153,7 +150,8 @@ function schemeOf(scheme: SchemeMessage): Scheme {
 
 /**
  * Takes part in signing. The three conditions of the invariant stand here in order: the guard has checked the payment
- * itself and holds a certificate with this node's own vote; nonces are fresh in the session and die with it.
+ * itself and holds a certificate with this node's own vote; FROST nonces are fresh in the session and die with it,
+ * presignatures are used up on disk.
  */
 async function signPayment(parts: NodeHandlerParts, request: SignPaymentRequest) {
   const { proposal, certificate, sessionId, signers } = request;
@@ -162,15 +160,65 @@ async function signPayment(parts: NodeHandlerParts, request: SignPaymentRequest)
   }
   const payment = await parts.guard.authorize(proposal, certificate);
   const wallet = parts.shares.stored(payment.walletId);
-  if (signers.length !== wallet.threshold) {
-    throw new InvalidInput("signers", "a signing set is exactly the threshold", { threshold: wallet.threshold });
-  }
+  requireThreshold(wallet, signers);
   const seat = parts.shares.seat({ sessionId, parties: wallet.parties, signers }, parts.nodeId);
-  if (wallet.scheme !== "frost") throw new InvalidInput("scheme-unsupported", "this wallet's scheme cannot sign yet");
   const authorization = signingAuthorization(payment.proposalDigest, certificate);
   const keyShare = wallet.keyShare.reveal();
-  const job = { kind: "frost-sign" as const, keyShare, items: signingItems(payment), authorization };
-  const result = await runSession(parts, job, seat);
+  const items = signingItems(payment);
+  if (wallet.scheme === "cggmp24") {
+    const ids = request.presignatureIds;
+    return await signWithPresignatures(parts, { wallet, seat, items, authorization, ids });
+  }
+  const result = await runSession(parts, { kind: "frost-sign", keyShare, items, authorization }, seat);
   if (result.kind !== "frost-sign") throw new Bug("a signing has signatures");
   return { signatures: [...result.signatures], evidence: [] };
+}
+
+/**
+ * The presignatures are used up on disk before the session begins that computes shares from them. Whatever comes of
+ * the session, they never come back.
+ */
+async function signWithPresignatures(
+  parts: NodeHandlerParts,
+  order: {
+    readonly wallet: StoredWallet;
+    readonly seat: SessionSeat;
+    readonly items: readonly ApprovedItem[];
+    readonly authorization: Uint8Array;
+    readonly ids: readonly Uint8Array[];
+  },
+) {
+  const { wallet, seat, items, authorization, ids } = order;
+  const { shares, ledger, log } = parts;
+  const { epochId: epoch } = shares.withAuxInfo(wallet.walletId);
+  const signers = seat.parties.map(({ nodeId }) => nodeId);
+  const taken = await takePresignatures(ledger, { wallet, signers, ids, inputs: items.length });
+  try {
+    const result = await runSession(
+      parts,
+      {
+        kind: "cggmp24-sign",
+        keyShare: Uint8Array.from(wallet.keyShare.reveal()),
+        epoch,
+        items: items.map((item, index) => {
+          const secret = taken[index]?.secret;
+          if (secret === undefined) throw new Bug("a presignature was taken for each input");
+          return { ...item, presignature: secret.reveal() };
+        }),
+        authorization,
+      },
+      seat,
+    );
+    if (result.kind !== "cggmp24-sign") throw new Bug("a signing has signatures");
+    return { signatures: [...result.signatures], evidence: [] };
+  } catch (error) {
+    const failed = taken.map((item) => ledger.fail(item, "signing failed"));
+    for (const outcome of await Promise.allSettled(failed)) {
+      if (outcome.status === "rejected")
+        log.warn({ err: outcome.reason }, "a failed signing is recorded as a used one");
+    }
+    throw error;
+  } finally {
+    for (const { secret } of taken) secret.erase();
+  }
 }

@@ -5,14 +5,17 @@ import type { PaymentPolicy } from "../consensus/policy.js";
 import type { Clock, Random } from "../crypto/ambient.js";
 import { verifyEd25519 } from "../crypto/ed25519.js";
 import { Bug, InvalidInput } from "../crypto/fault.js";
+import type { SecurityProfile } from "../crypto/security-profile.js";
 import type { MessageIdentity } from "../network/identity/message-identity.js";
 import type { Roster } from "../network/identity/roster.js";
 import type { TrustFiles } from "../network/identity/trust-files.js";
 import type { NetworkLimits } from "../network/network-limits.js";
 import { PeerMesh } from "../network/peer-mesh.js";
 import type { TransportCredentials } from "../network/quic-endpoint.js";
+import type { TrafficClass } from "../network/traffic-class.js";
 import type { KeyStore } from "../storage/key-store.js";
 import type { LevelVoteStore } from "../storage/level-vote-store.js";
+import type { OneUseLedger } from "../storage/one-use-ledger.js";
 import type { ChainSource } from "../wallet/chain-source.js";
 import { PaymentGuard } from "../wallet/payment-guard.js";
 import type { NetworkName } from "../wallet/wallet-application.js";
@@ -20,7 +23,9 @@ import { BanRegister } from "./ban-register.js";
 import { type Logger, networkLog } from "./log.js";
 import { nodeHandlers } from "./node-handlers.js";
 import { followRevocations, peerVerifier } from "./peer-trust.js";
+import type { PrimeSource } from "./prime-pool.js";
 import { SessionExchange } from "./session-exchange.js";
+import type { SessionJob } from "./session-job.js";
 import type { SessionRunner } from "./session-pool.js";
 import { WalletShares } from "./wallet-shares.js";
 
@@ -37,6 +42,9 @@ export interface NodeOptions {
   /** Payment authorities by name: Ed25519 public keys, 32 bytes. */
   readonly authorities: ReadonlyMap<string, Uint8Array>;
   readonly version: string;
+  readonly security: SecurityProfile["name"];
+  /** Presignatures older than this are put out of use. */
+  readonly presignatureLifetimeMs: number;
   /** Longest time between a payment request's creation and its expiry. */
   readonly maxRequestWindowMs: number;
   /** How far a client's clock may run ahead. */
@@ -50,6 +58,8 @@ export interface NodeDependencies {
   readonly log: Logger;
   readonly store: KeyStore;
   readonly votes: LevelVoteStore;
+  readonly ledger: OneUseLedger;
+  readonly primes: PrimeSource;
   /** Runs protocol sessions with this node's identity; closed with the node. */
   readonly sessions: SessionRunner;
   readonly chain: ChainSource;
@@ -97,8 +107,8 @@ export class MpcNode {
       {
         pool: dependencies.sessions,
         clock,
-        open: (peer, requests, signal) =>
-          createClient(SessionService, connected().transport(peer, "signing")).exchange(requests, { signal }),
+        open: ({ peer, kind }, requests, signal) =>
+          createClient(SessionService, connected().transport(peer, CLASSES[kind])).exchange(requests, { signal }),
       },
     );
     const shares = new WalletShares({ store, roster, network: options.network });
@@ -131,6 +141,9 @@ export class MpcNode {
       shares,
       guard,
       exchange,
+      security: options.security,
+      ledger: dependencies.ledger,
+      primes: dependencies.primes,
       links: () => mesh?.status() ?? [],
       bans,
       clock,
@@ -161,8 +174,13 @@ export class MpcNode {
       },
     );
     log.info({ event: "node-started", nodeId, port: mesh.port, wallets: shares.ids().length }, "node is up");
-    const { votes } = dependencies;
-    const stopPruning = repeat(clock, PRUNE_INTERVAL_MS, () => votes.prune(clock.nowMs()));
+    const { votes, ledger } = dependencies;
+    if (ledger.damage !== undefined)
+      log.error({ event: "ledger-damaged", ...ledger.damage }, "presignatures were burned");
+    const stopPruning = repeat(clock, PRUNE_INTERVAL_MS, async () => {
+      await votes.prune(clock.nowMs());
+      await ledger.prune(options.presignatureLifetimeMs).catch((error: unknown) => log.warn({ err: error }));
+    });
     const stopFollowing = followRevocations(options.trust, { intervalMs: options.trustReloadIntervalMs, clock, log });
     const stopChores = (): void => {
       stopPruning();
@@ -176,10 +194,20 @@ export class MpcNode {
     this.#stopChores();
     await this.#mesh.close();
     await this.#dependencies.sessions.close();
+    await this.#dependencies.primes.close();
+    await this.#dependencies.ledger.close();
     await this.#dependencies.votes.close();
     await this.#dependencies.store.close();
   }
 }
+
+const CLASSES: Readonly<Record<SessionJob["kind"], TrafficClass>> = {
+  keygen: "dkg",
+  "aux-info": "dkg",
+  presign: "presign",
+  "frost-sign": "signing",
+  "cggmp24-sign": "signing",
+};
 
 function checkMembership({ identity, roster }: NodeOptions, store: KeyStore): void {
   const { nodeId } = identity;

@@ -15,7 +15,7 @@ import type { SessionHandle, SessionRunner } from "./session-pool.js";
 
 /** Opens one stream to a peer; ends or fails with the signal. */
 export type OpenExchange = (
-  nodeId: string,
+  to: { readonly peer: string; readonly kind: SessionJob["kind"] },
   requests: AsyncIterable<MessageInitShape<typeof ExchangeRequestSchema>>,
   signal: AbortSignal,
 ) => AsyncIterable<ExchangeResponse>;
@@ -33,6 +33,7 @@ export interface SessionExchangeOptions {
 
 /** A session that runs here, with a queue of frames for each peer. */
 interface Live {
+  readonly kind: SessionJob["kind"];
   readonly seat: SessionSeat;
   readonly links: ReadonlyMap<number, FrameQueue<SessionFrame>>;
   readonly handle: SessionHandle;
@@ -84,7 +85,7 @@ export class SessionExchange {
         for (const [id, link] of links) if (to === 0 || to === id) link.push(frame);
       },
     });
-    const live: Live = { seat, links, handle, attached: new Set() };
+    const live: Live = { kind: job.kind, seat, links, handle, attached: new Set() };
     this.#live.set(key, live);
     for (const { id, nodeId } of peers) if (id > seat.self) void this.#dial(live, { id, nodeId }, stop.signal);
     for (const wake of this.#waiting.get(key) ?? []) wake(live);
@@ -130,7 +131,7 @@ export class SessionExchange {
       for await (const frame of link) yield { frame };
     };
     live.attached.add(id);
-    await this.#feed(live, id, this.#open(nodeId, requests(), signal));
+    await this.#feed(live, id, this.#open({ peer: nodeId, kind: live.kind }, requests(), signal));
   }
 
   /** Hands a peer's envelopes to the session until the stream ends; a broken stream is a lost party. */

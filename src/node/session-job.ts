@@ -1,8 +1,15 @@
 import type { Random } from "../crypto/ambient.js";
+import { equalBytes } from "../crypto/bytes.js";
 import { Scalar } from "../crypto/curve.js";
 import { Bug, InvalidInput } from "../crypto/fault.js";
+import { profiles, type SecurityProfile } from "../crypto/security-profile.js";
+import { type AuxPrimes, auxInfo } from "../protocols/cggmp24/aux-info.js";
+import { type AuxInfo, decodeAuxInfo, encodeAuxInfo, epochId } from "../protocols/cggmp24/aux-record.js";
+import { presign } from "../protocols/cggmp24/presign.js";
+import { Presignature } from "../protocols/cggmp24/presignature.js";
+import { sign } from "../protocols/cggmp24/sign.js";
 import { frostSign } from "../protocols/frost/sign.js";
-import { decodeKeyShare, encodeKeyShare, type Scheme } from "../protocols/key-share.js";
+import { decodeKeyShare, encodeKeyShare, type KeyShare, keyDigest, type Scheme } from "../protocols/key-share.js";
 import { keygen } from "../protocols/keygen.js";
 import type { SignIdentity } from "../session/envelope.js";
 import { Group, type PartyId, partyId } from "../session/party.js";
@@ -23,12 +30,61 @@ export type SessionJob =
       readonly keyShare: Uint8Array;
       readonly items: readonly { readonly message: Uint8Array; readonly bip32Tweak: bigint }[];
       readonly authorization: Uint8Array;
+    }
+  | {
+      readonly kind: "aux-info";
+      /** Encoded KeyShare; secret. */
+      readonly keyShare: Uint8Array;
+      readonly profile: SecurityProfile["name"];
+      /** Secret; used in this session and never again. */
+      readonly primes: AuxPrimes;
+    }
+  | {
+      readonly kind: "presign";
+      /** Encoded KeyShare; secret. */
+      readonly keyShare: Uint8Array;
+      /** Encoded AuxInfo; secret. */
+      readonly auxInfo: Uint8Array;
+    }
+  | {
+      readonly kind: "cggmp24-sign";
+      /** Encoded KeyShare; secret. */
+      readonly keyShare: Uint8Array;
+      /** The wallet's current epoch, 32 bytes. */
+      readonly epoch: Uint8Array;
+      /** One for each item, taken from the ledger. The presignature is encoded; secret. */
+      readonly items: readonly {
+        readonly message: Uint8Array;
+        readonly bip32Tweak: bigint;
+        readonly presignature: Uint8Array;
+      }[];
+      readonly authorization: Uint8Array;
     };
+
+/** Jobs that a person waits for; the others may take their time and must not stand in front of these. */
+export const isUrgent = ({ kind }: SessionJob): boolean => kind === "frost-sign" || kind === "cggmp24-sign";
 
 /** What a finished job hands back. */
 export type SessionResult =
   | { readonly kind: "keygen" /** Encoded KeyShare; secret. */; readonly keyShare: Uint8Array }
-  | { readonly kind: "frost-sign"; readonly signatures: readonly Uint8Array[] };
+  | { readonly kind: "frost-sign"; readonly signatures: readonly Uint8Array[] }
+  | {
+      readonly kind: "aux-info";
+      /** Encoded AuxInfo; secret. */
+      readonly auxInfo: Uint8Array;
+      /** 32 bytes. */
+      readonly epochId: Uint8Array;
+    }
+  | {
+      readonly kind: "presign";
+      readonly id: Uint8Array;
+      /** Encoded Presignature; secret. */
+      readonly presignature: Uint8Array;
+    }
+  /** DER with the byte for SIGHASH_ALL. */
+  | { readonly kind: "cggmp24-sign"; readonly signatures: readonly Uint8Array[] };
+
+const SIGHASH_ALL = 1;
 
 /** Who takes part, as plain values. */
 export interface SessionSeat {
@@ -108,7 +164,66 @@ export function startSession(
         toResult: (signatures) => ({ kind: "frost-sign", signatures }),
       });
     }
+    case "aux-info": {
+      const { secretShare: _, self: __, ...key } = ecdsaShare(job.keyShare);
+      const profile = profiles.find(({ name }) => name === job.profile);
+      if (profile === undefined) throw new Bug("a job names an unknown profile");
+      return start(auxInfo, {
+        pub: { profile, keyDigest: keyDigest(key) },
+        secret: job.primes,
+        toResult: (aux) => ({ kind: "aux-info", auxInfo: encodeAuxInfo(aux), epochId: epochId(key, aux) }),
+      });
+    }
+    case "presign": {
+      const { secretShare, ...key } = ecdsaShare(job.keyShare);
+      checkSigners(group.ids, key);
+      const aux = rememberedAux(job.auxInfo);
+      return start(presign, {
+        pub: { key, aux },
+        secret: { secretShare, paillier: aux.paillier },
+        toResult: (made) => ({ kind: "presign", id: made.id, presignature: made.encode() }),
+      });
+    }
+    case "cggmp24-sign": {
+      const { secretShare: _, ...key } = ecdsaShare(job.keyShare);
+      checkSigners(group.ids, key);
+      const presignatures = job.items.map(({ presignature }) => {
+        const taken = Presignature.decode(presignature, key.groupKey);
+        presignature.fill(0);
+        return taken;
+      });
+      const items = presignatures.map((presignature, index) => ({
+        presignature: presignature.public,
+        digest: { bytes: job.items[index]?.message ?? new Uint8Array() },
+        bip32Tweak: Scalar.plus(Scalar.zero, (job.items[index]?.bip32Tweak ?? 0n) as Scalar),
+      }));
+      return start(sign, {
+        pub: { key, epoch: job.epoch, items, authorization: job.authorization },
+        secret: presignatures,
+        toResult: (signatures) => ({
+          kind: "cggmp24-sign",
+          signatures: signatures.map((signature) => Uint8Array.from([...signature.toDer(), SIGHASH_ALL])),
+        }),
+      });
+    }
   }
+}
+
+function ecdsaShare(keyShare: Uint8Array): KeyShare {
+  const share = decodeKeyShare(keyShare);
+  if (share.scheme !== "cggmp24") throw new InvalidInput("scheme", "a FROST key is never used for ECDSA");
+  return share;
+}
+
+/** Engines of a wallet's moduli take tens of milliseconds to make, and a pool is filled for one wallet at a time. */
+let lastAux: { readonly bytes: Uint8Array; readonly aux: AuxInfo } | undefined;
+
+function rememberedAux(bytes: Uint8Array): AuxInfo {
+  if (lastAux !== undefined && equalBytes(lastAux.bytes, bytes)) return lastAux.aux;
+  const aux = decodeAuxInfo(bytes);
+  lastAux?.bytes.fill(0);
+  lastAux = { bytes, aux };
+  return aux;
 }
 
 function checkSigners(

@@ -19,6 +19,11 @@ export interface SessionPoolOptions {
   readonly identity: KeyObject;
   /** Sessions at once over all workers; one more is refused. */
   readonly maxSessions: number;
+  readonly patience: (kind: SessionJob["kind"]) => SessionPatience;
+}
+
+/** How long a session of one kind may take. */
+export interface SessionPatience {
   /** Longest wait for one round. */
   readonly roundTimeoutMs: number;
   /** Longest run of a session. */
@@ -49,6 +54,7 @@ export interface SessionRunner {
 interface Running {
   readonly worker: Worker;
   readonly wire: SessionWire;
+  readonly roundTimeoutMs: number;
   round: string;
   missing: readonly number[];
   readonly lost: Set<number>;
@@ -84,18 +90,18 @@ export class SessionPool implements SessionRunner {
       });
     }
     const worker = this.#leastBusy();
+    const { roundTimeoutMs, sessionTimeoutMs } = this.#options.patience(job.kind);
     const handle = this.#next++;
     const result = new Promise<SessionResult>((resolve, reject) => {
       const running: Running = {
         worker,
         wire,
+        roundTimeoutMs,
         round: "",
         missing: [],
         lost: new Set(),
         cancelRound: () => {},
-        cancelSession: this.#clock.after(this.#options.sessionTimeoutMs, () =>
-          this.#order(worker, { kind: "expire", handle }),
-        ),
+        cancelSession: this.#clock.after(sessionTimeoutMs, () => this.#order(worker, { kind: "expire", handle })),
         settle: (end) => {
           running.cancelRound();
           running.cancelSession();
@@ -149,7 +155,7 @@ export class SessionPool implements SessionRunner {
         if (report.round === running.round) break;
         running.round = report.round;
         running.cancelRound();
-        running.cancelRound = this.#clock.after(this.#options.roundTimeoutMs, () =>
+        running.cancelRound = this.#clock.after(running.roundTimeoutMs, () =>
           this.#order(running.worker, { kind: "expire", handle: report.handle }),
         );
         break;

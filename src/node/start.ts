@@ -2,7 +2,8 @@ import { readFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { join } from "node:path";
 import type { PaymentPolicy } from "../consensus/policy.js";
-import { InvalidInput } from "../crypto/fault.js";
+import { Bug, InvalidInput } from "../crypto/fault.js";
+import { profiles } from "../crypto/security-profile.js";
 import { MessageIdentity } from "../network/identity/message-identity.js";
 import { Roster } from "../network/identity/roster.js";
 import { readSecret } from "../network/identity/secret-file.js";
@@ -15,6 +16,7 @@ import { CoreRpcChainSource } from "../storage/chain/core-rpc.js";
 import { EsploraChainSource } from "../storage/chain/esplora.js";
 import { KeyStore } from "../storage/key-store.js";
 import { LevelVoteStore } from "../storage/level-vote-store.js";
+import { OneUseLedger } from "../storage/one-use-ledger.js";
 import { readPassphrase } from "../storage/passphrase.js";
 import type { SecretBytes } from "../storage/secret-bytes.js";
 import type { ChainSource } from "../wallet/chain-source.js";
@@ -22,7 +24,8 @@ import { systemClock, systemRandom } from "./ambient.js";
 import type { NodeConfiguration } from "./configuration.js";
 import { type Logger, processLog } from "./log.js";
 import { MpcNode } from "./node.js";
-import { SessionPool } from "./session-pool.js";
+import { PrimePool } from "./prime-pool.js";
+import { SessionLanes } from "./session-lanes.js";
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
@@ -42,19 +45,32 @@ export async function startNode(configuration: NodeConfiguration, environment: E
   // A thread or a lock that is left behind would keep a process that failed to start from ending.
   const opened: { close(): Promise<void> }[] = [store];
   try {
+    const { cggmp24 } = protocols;
+    const profile = profiles.find(({ name }) => name === cggmp24.security);
+    if (profile === undefined) throw new Bug("the configuration names an unknown profile");
+    const ledgerKey = store.ledgerKey();
+    const ledger = await OneUseLedger.open(
+      { folder: join(folder, "ledger"), key: ledgerKey },
+      { clock: systemClock, random },
+    );
+    ledgerKey.erase();
+    opened.unshift(ledger);
     const votes = await LevelVoteStore.open(join(folder, "votes"));
     opened.unshift(votes);
-    const sessions = await SessionPool.start(
+    const { roundTimeoutMs, sessionTimeoutMs } = cggmp24;
+    const sessions = await SessionLanes.start(
       {
-        workers: protocols.cggmp24.workers,
+        workers: cggmp24.workers,
         identity: member.identity.privateKey,
         maxSessions: 256,
-        roundTimeoutMs: protocols.frost.roundTimeoutMs,
-        sessionTimeoutMs: protocols.frost.sessionTimeoutMs,
+        patience: protocols.frost,
+        presignPatience: { roundTimeoutMs, sessionTimeoutMs },
       },
       { clock: systemClock },
     );
     opened.unshift(sessions);
+    const primes = new PrimePool({ profile, size: cggmp24.primePool }, { store, clock: systemClock, log });
+    opened.unshift(primes);
     return await MpcNode.start(
       {
         ...member,
@@ -63,6 +79,8 @@ export async function startNode(configuration: NodeConfiguration, environment: E
         policy: policyOf(consensus.policy),
         authorities: new Map(security.authorities.map(({ name, publicKey }) => [name, publicKey])),
         version: packageVersion(),
+        security: cggmp24.security,
+        presignatureLifetimeMs: cggmp24.poolLifetimeMs,
         maxRequestWindowMs: consensus.requestMaxWindowMs,
         clockSkewMs: consensus.clockSkewMs,
         trustReloadIntervalMs: security.trustReloadIntervalMs,
@@ -74,6 +92,8 @@ export async function startNode(configuration: NodeConfiguration, environment: E
         store,
         votes,
         sessions,
+        ledger,
+        primes,
         chain: await openChain(configuration.bitcoin, environment),
       },
     );

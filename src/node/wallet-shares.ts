@@ -74,6 +74,7 @@ export class WalletShares {
       publicKeyPackage,
       chainCode: share.chainCode,
       auxInfo: SecretBytes.adopt(new Uint8Array()),
+      epochId: new Uint8Array(),
       nextExternalIndex: 0,
       nextChangeIndex: 0,
       createdAtMs: wallet.nowMs,
@@ -85,6 +86,28 @@ export class WalletShares {
       keyDigest: keyDigest(share),
       publicKeyPackage,
     };
+  }
+
+  /** Keeps what an aux-info session made, durably. Presignatures of the wallet can be made from then on. */
+  async keepAuxInfo(
+    wallet: StoredWallet,
+    made: { readonly auxInfo: Uint8Array; readonly epochId: Uint8Array },
+  ): Promise<void> {
+    const { epochId } = made;
+    await this.#store.putWallet({ ...wallet, auxInfo: SecretBytes.adopt(made.auxInfo), epochId });
+    made.auxInfo.fill(0);
+  }
+
+  /** A SegWit wallet that can sign. @throws InvalidInput `scheme-differs`, `aux-info-missing`, `wallet-unknown` */
+  withAuxInfo(walletId: string): StoredWallet {
+    const stored = this.stored(walletId);
+    if (stored.scheme !== "cggmp24") {
+      throw new InvalidInput("scheme-differs", "only SegWit wallets have auxiliary info", { walletId });
+    }
+    if (stored.auxInfo.length === 0) {
+      throw new InvalidInput("aux-info-missing", "the wallet's auxiliary info was never made", { walletId });
+    }
+    return stored;
   }
 
   /**

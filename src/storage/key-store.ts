@@ -55,6 +55,8 @@ export interface StoredWallet {
   readonly chainCode: Uint8Array;
   /** Serialized auxiliary information of CGGMP24; empty for FROST. */
   readonly auxInfo: SecretBytes;
+  /** Names this generation of shares and auxiliary info, 32 bytes; empty without auxiliary info. */
+  readonly epochId: Uint8Array;
   /** First index without an address. */
   readonly nextExternalIndex: number;
   readonly nextChangeIndex: number;
@@ -262,6 +264,30 @@ export class KeyStore {
   }
 
   /**
+   * Takes a named secret out of the state. It is gone from the disk before the promise resolves, so what may be used
+   * once is not found again after a crash.
+   *
+   * @throws Unavailable "write-failed"; the secret is then still stored
+   */
+  async takeSecret(name: string): Promise<SecretBytes | undefined> {
+    let taken: Uint8Array | undefined;
+    await this.#change((state) => {
+      taken = Object.hasOwn(state.secrets, name) ? state.secrets[name] : undefined;
+      delete state.secrets[name];
+    });
+    if (taken === undefined) return undefined;
+    const secret = SecretBytes.copyOf(taken);
+    taken.fill(0);
+    return secret;
+  }
+
+  /** Names of the secrets that begin with `prefix`. */
+  secretNames(prefix: string): readonly string[] {
+    this.#assertOpen();
+    return Object.keys(this.#state.secrets).filter((name) => name.startsWith(prefix));
+  }
+
+  /**
    * Seals the state under a new passphrase. Copies of the old file still open with the old one: after a leak, refresh
    * the shares too.
    *
@@ -365,6 +391,7 @@ function fromDisk(wallet: DiskWallet): StoredWallet {
     publicKeyPackage: wallet.publicKeyPackage,
     chainCode: wallet.chainCode,
     auxInfo: SecretBytes.copyOf(wallet.auxInfo),
+    epochId: wallet.epochId,
     nextExternalIndex: wallet.nextExternalIndex,
     nextChangeIndex: wallet.nextChangeIndex,
     createdAtMs: Number(wallet.createdAtMs),

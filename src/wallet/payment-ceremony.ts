@@ -30,6 +30,7 @@ import { type PaymentRecord, TIMELINE_MAX } from "./payment-record.js";
 import type { PaymentStore } from "./payment-store.js";
 import type { JudgeEvidence, PeerSigning, SigningOrder } from "./peer-signing.js";
 import type { PeerVoting } from "./peer-voting.js";
+import type { PresignatureSupply, ReservedPresignatures } from "./presignature-pool.js";
 import { claimedProposalDigest, decodeProposedTransaction, outpointName } from "./proposed-transaction.js";
 import { SignerChoice } from "./signer-choice.js";
 import { type AttemptFailure, attemptSigning, failureCode } from "./signing-attempt.js";
@@ -89,6 +90,7 @@ export interface CeremonyWallet {
 export interface CeremonyDependencies {
   readonly voting: PeerVoting;
   readonly signing: PeerSigning;
+  readonly presignatures: PresignatureSupply;
   readonly chain: ChainSource;
   readonly audit: AuditTrail;
   readonly coordination: Coordination;
@@ -400,34 +402,78 @@ export class PaymentCeremony {
       }
       return this.#apply({ type: "certificate-expired" });
     }
-    const trusted = this.#trusted(round);
-    if (trusted.length < this.#record.approvalsNeeded) return this.#voteWithoutBanned();
-    const certificate = assembleCertificate(trusted);
-    const parties = [...this.#wallet.roster.keys()];
-    // Fastest first: ballots were recorded as they came.
-    const approvers = round.recorded.map(({ ballot }) => ballot.voter);
-    const willing = approvers.filter((nodeId) => trusted.some(({ voter }) => voter === nodeId));
-    const chosen = this.#signers.choose(willing, this.#wallet.threshold);
-    if (chosen === undefined) {
+    if (this.#trusted(round).length < this.#record.approvalsNeeded) return this.#voteWithoutBanned();
+    if (this.#signers.choose(this.#willing(round), this.#wallet.threshold) === undefined) {
       const culprits = this.#signers.culprits;
       throw new Ending("abandoned", failureOf("too-few-signers", "too few approvers can still sign", culprits));
     }
-    const signers = [...chosen].sort((a, b) => parties.indexOf(a) - parties.indexOf(b));
+    await this.#apply({ type: "signing-started" });
+    const supply = await this.#supply(round, remainingMs).catch((error: unknown) => this.#blameSupply(error));
+    if (typeof supply === "string") {
+      this.#checkDeadline();
+      const failure = failureOf("presignatures-missing", `no presignatures (${supply})`, this.#signers.culprits);
+      return this.#apply({ type: "attempt-failed", failure });
+    }
+    // After the choice: a node that voted meanwhile may be among the signers, and signs only under its own vote.
+    const certificate = assembleCertificate(this.#trusted(round));
+    const parties = [...this.#wallet.roster.keys()];
+    const signers = supply.signers.map((index) => parties[index - 1] ?? "");
     const order: SigningOrder = {
       sessionId: this.#parts.random.bytes(16),
       proposal: this.#proposal(),
       certificate,
-      signers: signers.map((nodeId) => parties.indexOf(nodeId) + 1),
+      signers: supply.signers,
+      presignatureIds: supply.ids,
     };
-    await this.#apply({ type: "signing-started" });
     this.#auditCertificate(certificate, signers);
     const result = await this.#timed("sign", "", () => this.#attempt(order, signers));
+    this.#parts.presignatures.settle(supply, result.signed ? "used" : "failed");
     if (result.signed) return this.#apply({ type: "signed", signedTransaction: result.output.bytes });
     this.#blame(result.failures, order);
     this.#checkDeadline();
     const named = result.failures.map(({ nodeId, error }) => `${nodeId}: ${failureCode(error)}`).join(", ");
     const failure = failureOf("signing-failed", `signing failed (${named})`, this.#signers.culprits);
     return this.#apply({ type: "attempt-failed", failure });
+  }
+
+  /** Approvers that may sign, fastest first: ballots were recorded as they came. */
+  #willing(round: VoteRound): readonly string[] {
+    const approvers = round.recorded.map(({ ballot }) => ballot.voter);
+    const trusted = this.#trusted(round);
+    return this.#signers.inOrder(approvers.filter((nodeId) => trusted.some(({ voter }) => voter === nodeId)));
+  }
+
+  /** Who signs, and with which presignatures; a Taproot wallet needs none. */
+  async #supply(round: VoteRound, remainingMs: number): Promise<ReservedPresignatures> {
+    const { account, threshold, roster } = this.#wallet;
+    const { walletId, scheme } = account;
+    const parties = [...roster.keys()];
+    if (scheme !== "cggmp24") {
+      const chosen = this.#signers.choose(this.#willing(round), threshold) ?? [];
+      const signers = chosen.map((nodeId) => parties.indexOf(nodeId) + 1).sort((a, b) => a - b);
+      return { walletId, signers, ids: [] };
+    }
+    const proposed = decodeProposedTransaction(this.#record.state.psbt);
+    if (proposed === undefined) throw new Bug("own PSBT does not decode");
+    const wallet = { walletId, scheme, threshold, parties };
+    const order = { wallet, count: proposed.inputs.length, willing: () => this.#willing(round) };
+    const expired = new AbortController();
+    const late = new Unavailable("presignatures-missing", "no presignatures before the certificate expires");
+    const cancel = this.#parts.clock.after(remainingMs - CERTIFICATE_MARGIN_MS, () => expired.abort(late));
+    const signal = AbortSignal.any([this.#deadline.signal, expired.signal]);
+    try {
+      return await this.#timed("presignatures", "", () => this.#parts.presignatures.reserve(order, signal));
+    } finally {
+      cancel();
+    }
+  }
+
+  /** Puts back whom a failed presigning names, so that the next attempt asks others. */
+  #blameSupply(error: unknown): string {
+    if (error instanceof Bug) throw error;
+    const named = error instanceof PeerSilent ? error.silent : error instanceof PeerFault ? error.culprits : [];
+    for (const nodeId of named) this.#signers.setBack(nodeId);
+    return failureCode(error);
   }
 
   /** Nodes that saw the proof themselves refuse a certificate in which a culprit votes. */

@@ -20,6 +20,8 @@ export interface SigningOrder {
   readonly certificate: ApprovalCertificate;
   /** Party indices, ascending, exactly the threshold. */
   readonly signers: readonly number[];
+  /** SegWit wallets only: one of exactly this signing set for each input, in input order, 32 bytes each. */
+  readonly presignatureIds: readonly Uint8Array[];
 }
 
 export interface SigningAnswer {

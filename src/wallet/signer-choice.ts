@@ -21,13 +21,17 @@ export class SignerChoice {
 
   /** `threshold` of the approvers, or undefined when too few are left. `approvers` come fastest first. */
   choose(approvers: readonly string[], threshold: number): readonly string[] | undefined {
-    const able = approvers.filter((nodeId) => !this.#excluded.has(nodeId));
-    if (able.length < threshold) return undefined;
+    const able = this.inOrder(approvers);
+    return able.length < threshold ? undefined : able.slice(0, threshold);
+  }
+
+  /** The approvers that may sign, those that should be asked first in front. */
+  inOrder(approvers: readonly string[]): readonly string[] {
     const setbacks = (nodeId: string): number => this.#setbacks.get(nodeId) ?? 0;
-    return able
+    return approvers
+      .filter((nodeId) => !this.#excluded.has(nodeId))
       .map((nodeId, speed) => ({ nodeId, speed }))
       .sort((a, b) => setbacks(a.nodeId) - setbacks(b.nodeId) || a.speed - b.speed)
-      .slice(0, threshold)
       .map(({ nodeId }) => nodeId);
   }
 }

@@ -21,6 +21,7 @@ import {
 } from "./payment-ceremony.js";
 import { PaymentFeed } from "./payment-feed.js";
 import { newPaymentRecord, type PaymentRecord, paymentView, sameRequest, votesView } from "./payment-record.js";
+import type { PeerPresigning } from "./peer-presigning.js";
 import { checkHealth, type HealthProbe, type PoolMonitor } from "./service-health.js";
 import { UtxoIndex } from "./utxo-index.js";
 import { UtxoReservations } from "./utxo-reservation.js";
@@ -56,6 +57,8 @@ export interface WalletServiceOptions {
   readonly paymentsMax: number;
   readonly watchersMax: number;
   readonly keyGenerationTimeoutMs: number;
+  /** For a SegWit wallet's auxiliary info: nodes without primes in stock draw some first. */
+  readonly auxInfoTimeoutMs: number;
   readonly healthTimeoutMs: number;
   readonly ceremony: CeremonyOptions;
 }
@@ -69,6 +72,7 @@ export const DEFAULT_SERVICE: Omit<WalletServiceOptions, "network" | "authoritie
   paymentsMax: 1_000,
   watchersMax: 10_000,
   keyGenerationTimeoutMs: 60_000,
+  auxInfoTimeoutMs: 280_000,
   healthTimeoutMs: 2_000,
   ceremony: DEFAULT_CEREMONY,
 };
@@ -76,6 +80,9 @@ export const DEFAULT_SERVICE: Omit<WalletServiceOptions, "network" | "authoritie
 export interface WalletServiceDependencies
   extends Omit<CeremonyDependencies, "reservations" | "utxos" | "changeIndices" | "onChange"> {
   readonly keyGeneration: KeyGeneration;
+  readonly presigning: Pick<PeerPresigning, "prepareAuxInfo" | "generateAuxInfo">;
+  /** Hears of a new wallet, whose pool is empty. */
+  readonly onWallet: (wallet: WalletView) => void;
   readonly pools: PoolMonitor;
   readonly probes: readonly HealthProbe[];
   /** Every node with its Ed25519 identity key. */
@@ -150,6 +157,7 @@ export class WalletService implements WalletApplication {
       };
       const { groupKey, chainCode, keyDigest, publicKeyPackage } = await this.#generate(order, signal);
       const { walletId, name, scheme, threshold, network } = order;
+      const epochId = scheme === "cggmp24" ? await this.#makeAuxInfo(order, signal) : undefined;
       const createdAtMs = clock.nowMs();
       const view = { walletId, name, scheme, threshold, network, parties, groupKey, chainCode, createdAtMs };
       await this.#registry.add(view, publicKeyPackage);
@@ -161,8 +169,10 @@ export class WalletService implements WalletApplication {
         network,
         groupKey: Buffer.from(groupKey).toString("hex"),
         keyDigest: Buffer.from(keyDigest).toString("hex"),
+        ...(epochId === undefined ? {} : { epochId: Buffer.from(epochId).toString("hex") }),
       };
       audit.append([{ kind: "wallet-created", walletId, subject: walletId, payload }]).catch(() => undefined);
+      this.#parts.onWallet(view);
       return view;
     } finally {
       await lock.release();
@@ -188,22 +198,40 @@ export class WalletService implements WalletApplication {
 
   /** All parties must name the same key: a coordinator that shows clients another one would only lose their money. */
   async #generate(order: KeyGenerationOrder, signal: AbortSignal | undefined): Promise<GeneratedKey> {
+    const options = { timeoutMs: this.#options.keyGenerationTimeoutMs, signal };
+    const keys = await this.#together(options, order.parties, (nodeId, own) =>
+      this.#parts.keyGeneration.generate(nodeId, order, own),
+    );
+    return agreed(keys, ({ groupKey, chainCode, keyDigest, publicKeyPackage }) =>
+      Buffer.concat([groupKey, chainCode, keyDigest, publicKeyPackage]),
+    );
+  }
+
+  /** Primes at every party first, since a session does not wait for minutes; then the session among all of them. */
+  async #makeAuxInfo({ walletId, parties }: KeyGenerationOrder, signal: AbortSignal | undefined): Promise<Uint8Array> {
+    const { presigning, random } = this.#parts;
+    const options = { timeoutMs: this.#options.auxInfoTimeoutMs, signal };
+    await this.#together(options, parties, (nodeId, own) => presigning.prepareAuxInfo(nodeId, walletId, own));
+    const order = { sessionId: random.bytes(16), walletId };
+    const epochs = await this.#together(options, parties, (nodeId, own) =>
+      presigning.generateAuxInfo(nodeId, order, own),
+    );
+    return agreed(epochs, (epoch) => epoch);
+  }
+
+  /** Asks all parties at once; the first failure ends all calls. */
+  async #together<T>(
+    options: { readonly timeoutMs: number; readonly signal: AbortSignal | undefined },
+    parties: readonly string[],
+    ask: (nodeId: string, signal: AbortSignal) => Promise<T>,
+  ): Promise<readonly T[]> {
+    const { timeoutMs, signal } = options;
     const abort = new AbortController();
     const stop = (): void => abort.abort(new Unavailable("key-generation-aborted", "key generation was aborted"));
     signal?.addEventListener("abort", stop);
-    const cancel = this.#parts.clock.after(this.#options.keyGenerationTimeoutMs, stop);
+    const cancel = this.#parts.clock.after(timeoutMs, stop);
     try {
-      const keys = await Promise.all(
-        order.parties.map((nodeId) => this.#parts.keyGeneration.generate(nodeId, order, abort.signal)),
-      );
-      const [first] = keys;
-      if (first === undefined) throw new Bug("a wallet has parties");
-      const text = ({ groupKey, chainCode, keyDigest, publicKeyPackage }: GeneratedKey) =>
-        Buffer.concat([groupKey, chainCode, keyDigest, publicKeyPackage]).toString("hex");
-      if (keys.some((key) => text(key) !== text(first))) {
-        throw new Unavailable("key-disagreement", "the nodes name different keys; this wallet must not be used");
-      }
-      return first;
+      return await Promise.all(parties.map((nodeId) => ask(nodeId, abort.signal)));
     } catch (error) {
       stop();
       throw error;
@@ -416,4 +444,13 @@ export class WalletService implements WalletApplication {
       cancel();
     }
   }
+}
+
+function agreed<T>(answers: readonly T[], bytes: (answer: T) => Uint8Array): T {
+  const [first] = answers;
+  if (first === undefined) throw new Bug("a wallet has parties");
+  if (answers.some((answer) => Buffer.compare(bytes(answer), bytes(first)) !== 0)) {
+    throw new Unavailable("key-disagreement", "the nodes name different keys; this wallet must not be used");
+  }
+  return first;
 }

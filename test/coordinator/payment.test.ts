@@ -66,6 +66,7 @@ describe("a Taproot wallet of five nodes pays over QUIC", () => {
         confirmationPollMs: 50,
         maxRequestWindowMs: HOUR_MS,
         clockSkewMs: 5_000,
+        pool: { target: 0, minimum: 0, batch: 1, checkIntervalMs: 60_000, presignTimeoutMs: 60_000 },
         gateway: {
           host: "127.0.0.1",
           port: 0,

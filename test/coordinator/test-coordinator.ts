@@ -1,6 +1,6 @@
 import { generateKeyPairSync } from "node:crypto";
 import { DEFAULT_POLICY } from "../../src/consensus/policy.js";
-import { Coordinator } from "../../src/coordinator/coordinator.js";
+import { Coordinator, type CoordinatorOptions } from "../../src/coordinator/coordinator.js";
 import { ed25519PublicKey } from "../../src/crypto/ed25519.js";
 import { verificationKeys } from "../../src/gateway/authentication.js";
 import { systemClock, systemRandom } from "../../src/node/ambient.js";
@@ -14,6 +14,9 @@ import { TEST_AUTHORITY, type TestCluster } from "../node/cluster.js";
 
 const HOUR_MS = 3_600_000;
 
+/** Presignatures are made when a payment wants them. */
+const NO_POOL = { target: 0, minimum: 0, batch: 1, checkIntervalMs: 60_000, presignTimeoutMs: 60_000 };
+
 /** A coordinator of a test cluster, connected to all of its nodes. */
 export async function startTestCoordinator(
   cluster: TestCluster,
@@ -23,6 +26,7 @@ export async function startTestCoordinator(
     readonly coordination: Coordination;
     readonly database: AuditDatabase;
   },
+  pool: CoordinatorOptions["pool"] = NO_POOL,
 ): Promise<Coordinator> {
   const { chain, audit, coordination, database } = stores;
   const { publicKey } = generateKeyPairSync("ed25519");
@@ -40,6 +44,7 @@ export async function startTestCoordinator(
       confirmationPollMs: 50,
       maxRequestWindowMs: HOUR_MS,
       clockSkewMs: 5_000,
+      pool,
       gateway: {
         host: "127.0.0.1",
         port: 0,

@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { DEFAULT_POLICY, type PaymentPolicy } from "../../src/consensus/policy.js";
 import { PeerCalls } from "../../src/coordinator/peer-calls.js";
 import { ed25519PublicKey } from "../../src/crypto/ed25519.js";
+import { security112 } from "../../src/crypto/security-profile.js";
 import { createDevelopmentPki, type DevelopmentNode } from "../../src/network/identity/development-pki.js";
 import { MessageIdentity } from "../../src/network/identity/message-identity.js";
 import { Roster } from "../../src/network/identity/roster.js";
@@ -17,11 +18,15 @@ import { systemClock, systemRandom } from "../../src/node/ambient.js";
 import { type Logger, networkLog, processLog } from "../../src/node/log.js";
 import { MpcNode } from "../../src/node/node.js";
 import { peerVerifier } from "../../src/node/peer-trust.js";
-import { SessionPool, type SessionRunner } from "../../src/node/session-pool.js";
+import type { PrimeSource } from "../../src/node/prime-pool.js";
+import { SessionLanes } from "../../src/node/session-lanes.js";
+import type { SessionRunner } from "../../src/node/session-pool.js";
 import { KeyStore } from "../../src/storage/key-store.js";
 import { LevelVoteStore } from "../../src/storage/level-vote-store.js";
+import { OneUseLedger } from "../../src/storage/one-use-ledger.js";
 import { SecretBytes } from "../../src/storage/secret-bytes.js";
 import type { ChainSource } from "../../src/wallet/chain-source.js";
+import { testPrimes } from "../fixtures/parties.js";
 
 /** UDP ports that are free now. */
 export async function freeUdpPorts(count: number): Promise<number[]> {
@@ -44,6 +49,15 @@ export interface ClusterMember {
   readonly credentials: TransportCredentials;
   readonly trust: TrustFiles;
   readonly roster: Roster;
+}
+
+/** The fixture's primes of one party; drawing some takes half a minute of this machine. */
+function fixturePrimes(party: number): PrimeSource {
+  return {
+    prepare: async () => undefined,
+    take: async () => testPrimes(security112, party),
+    close: async () => undefined,
+  };
 }
 
 const quickHash = { memoryKib: 64, passes: 1, lanes: 1 };
@@ -132,11 +146,12 @@ export class TestCluster {
             { random: systemRandom },
           );
       const identity = MessageIdentity.fromPem(nodeId, await readFile(node.identityKeyPath, "utf8"));
-      const times = { roundTimeoutMs: 3_000, sessionTimeoutMs: 10_000 };
+      const patience = { roundTimeoutMs: 3_000, sessionTimeoutMs: 10_000 };
+      const presignPatience = { roundTimeoutMs: 20_000, sessionTimeoutMs: 60_000 };
       const sessions =
         options.sessions?.(identity) ??
-        (await SessionPool.start(
-          { workers: 1, identity: identity.privateKey, maxSessions: 256, ...times },
+        (await SessionLanes.start(
+          { workers: 1, identity: identity.privateKey, maxSessions: 256, patience, presignPatience },
           { clock: systemClock },
         ));
       return await MpcNode.start(
@@ -151,6 +166,8 @@ export class TestCluster {
           policy: options.policy ?? DEFAULT_POLICY,
           authorities: new Map([[TEST_AUTHORITY.name, ed25519PublicKey(TEST_AUTHORITY.seed)]]),
           version: "test",
+          security: "security112",
+          presignatureLifetimeMs: 3_600_000,
           maxRequestWindowMs: 3_600_000,
           clockSkewMs: 5_000,
         },
@@ -161,6 +178,11 @@ export class TestCluster {
           store,
           votes: await LevelVoteStore.open(join(stateFolder, "votes")),
           sessions,
+          ledger: await OneUseLedger.open(
+            { folder: join(stateFolder, "ledger"), key: store.ledgerKey() },
+            { clock: systemClock, random: systemRandom },
+          ),
+          primes: fixturePrimes(nodeIds.indexOf(nodeId) + 1),
           chain: options.chainOf?.(nodeId) ?? options.chain,
         },
       );

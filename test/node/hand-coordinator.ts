@@ -87,15 +87,15 @@ export class HandCoordinator {
   /** Has a 3-of-n wallet made and gives it confirmed coins of a million satoshi each. */
   static async open(
     parts: { readonly calls: PeerCalls; readonly server: ChainServer; readonly parties: readonly string[] },
-    wallet: { readonly walletId: string; readonly coins: number },
+    wallet: { readonly walletId: string; readonly coins: number; readonly scheme?: "frost" | "cggmp24" },
   ): Promise<HandCoordinator> {
     const { calls, server, parties } = parts;
-    const { walletId } = wallet;
+    const { walletId, scheme = "frost" } = wallet;
     const order = {
       sessionId: systemRandom.bytes(16),
       walletId,
       name: walletId,
-      scheme: "frost" as const,
+      scheme,
       threshold: 3,
       parties,
       network: "regtest" as const,
@@ -104,7 +104,7 @@ export class HandCoordinator {
     const [key] = keys;
     assert.ok(key !== undefined);
     const { groupKey, chainCode, publicKeyPackage } = key;
-    const account = new Account({ walletId, scheme: "frost", network: "regtest", groupKey, chainCode });
+    const account = new Account({ walletId, scheme, network: "regtest", groupKey, chainCode });
     const coins: OwnOutput[] = [];
     for (let index = 0; index < wallet.coins; index++) {
       const path = { change: false, index };
@@ -184,7 +184,7 @@ export class HandCoordinator {
   }
 
   order({ proposal, certificate }: Voted, signers: readonly number[] = [1, 2, 3]): SigningOrder {
-    return { sessionId: systemRandom.bytes(16), proposal, certificate, signers };
+    return { sessionId: systemRandom.bytes(16), proposal, certificate, signers, presignatureIds: [] };
   }
 
   /** Asks all signers of the order at once. */

@@ -337,10 +337,22 @@ describe("a compromised coordinator gets no signature", () => {
     const methods = [SessionService, ConsensusService, ControlService].flatMap(({ methods: all }) =>
       all.map(({ localName }) => localName),
     );
-    assert.deepEqual(methods, ["generateKey", "signPayment", "exchange", "vote", "notify", "ping", "getStatus"]);
+    assert.deepEqual(methods, [
+      "generateKey",
+      "prepareAuxInfo",
+      "generateAuxInfo",
+      "presign",
+      "listPresignatures",
+      "signPayment",
+      "exchange",
+      "vote",
+      "notify",
+      "ping",
+      "getStatus",
+    ]);
     assert.deepEqual(
       SignPaymentRequestSchema.fields.map(({ name }) => name),
-      ["session_id", "proposal", "certificate", "signers"],
+      ["session_id", "proposal", "certificate", "signers", "presignature_ids"],
     );
     const verdict = checkPayment(samplePayment().facts);
     assert.ok(verdict.approved);

@@ -40,8 +40,7 @@ describe("sessions between nodes, in worker threads", () => {
           workers: 1,
           identity: ed25519PrivateKey(identitySeed(id)),
           maxSessions: 4,
-          roundTimeoutMs: 1_500,
-          sessionTimeoutMs: 5_000,
+          patience: () => ({ roundTimeoutMs: 1_500, sessionTimeoutMs: 5_000 }),
         },
         { clock: systemClock },
       );
@@ -50,7 +49,7 @@ describe("sessions between nodes, in worker threads", () => {
         {
           pool,
           clock: systemClock,
-          open(peer, requests, signal) {
+          open({ peer }, requests, signal) {
             const transport = createRouterTransport(({ rpc }) => {
               rpc(SessionService.method.exchange, (incoming, context) => {
                 const node = nodes.get(peer);

@@ -3,11 +3,12 @@ import { describe, it } from "node:test";
 import { schnorr } from "@noble/curves/secp256k1.js";
 import * as tinysecp from "tiny-secp256k1";
 import { Point, Scalar, scalar } from "../../src/crypto/curve.js";
-import { type FrostSigning, frostSign } from "../../src/protocols/frost/sign.js";
+import { InvalidInput } from "../../src/crypto/fault.js";
+import { type FrostSigning, frostSign, MAX_BATCH } from "../../src/protocols/frost/sign.js";
 import { outputKey } from "../../src/protocols/frost/taproot.js";
 import { decodeKeyShare, encodeKeyShare, type KeyShare } from "../../src/protocols/key-share.js";
 import { keygen } from "../../src/protocols/keygen.js";
-import type { PartyId } from "../../src/session/party.js";
+import { type PartyId, partyId } from "../../src/session/party.js";
 import { outputs, SeededRandom, simulate } from "../session/simulation.js";
 
 export function generate(ids: readonly number[], threshold: number, seed: string): ReadonlyMap<PartyId, KeyShare> {
@@ -69,6 +70,57 @@ describe("FROST over the session engine", () => {
       }
     });
   }
+
+  const shares = generate([1, 2, 3], 2, "refusals");
+  const key = shares.get(partyId(1));
+  assert.ok(key !== undefined);
+  const signing = (change: Partial<FrostSigning>): FrostSigning => ({
+    key,
+    items: [{ message: new Uint8Array(32), bip32Tweak: Scalar.one }],
+    authorization: new Uint8Array(32),
+    ...change,
+  });
+
+  it("2-of-3 signs with all three parties, and twice the same message with different nonces", () => {
+    const pub = signing({});
+    const [first, second] = ["once", "again"].map((seed) => [...sign(shares, [1, 2, 3], pub, seed).values()]);
+    const { xOnly } = outputKey(key, Scalar.one);
+    for (const [signature] of [...(first ?? []), ...(second ?? [])]) {
+      assert.ok(tinysecp.verifySchnorr(new Uint8Array(32), xOnly, signature ?? new Uint8Array()));
+    }
+    const R = (run: typeof first) =>
+      Buffer.from(run?.[0]?.[0] ?? [])
+        .toString("hex")
+        .slice(0, 64);
+    assert.notEqual(R(first), R(second));
+  });
+
+  it("a full batch signs, one message under many tweaks", () => {
+    const items = Array.from({ length: MAX_BATCH }, (_, index) => ({
+      message: new Uint8Array(32).fill(index),
+      bip32Tweak: scalar(BigInt(index >> 1)),
+    }));
+    const [signatures] = sign(shares, [2, 3], signing({ items }), "full batch").values();
+    assert.equal(signatures?.length, MAX_BATCH);
+    for (const [index, { message, bip32Tweak }] of items.entries()) {
+      const signature = signatures[index] ?? new Uint8Array();
+      assert.ok(tinysecp.verifySchnorr(message, outputKey(key, bip32Tweak).xOnly, signature));
+    }
+  });
+
+  it("fewer signers than the threshold, a stranger, or a message that is no sighash: refused before any nonce", () => {
+    const refused = (ids: readonly number[], pub: FrostSigning, code: string) =>
+      assert.throws(
+        () => simulate({ protocol: frostSign, ids, pub, secret: () => Scalar.one, seed: "refused" }),
+        (error) => error instanceof InvalidInput && error.code === code,
+      );
+    refused([1], signing({}), "signers");
+    refused([1, 4], signing({}), "signers");
+    for (const length of [0, 31, 33]) {
+      const items = [{ message: new Uint8Array(length), bip32Tweak: Scalar.one }];
+      refused([1, 2], signing({ items }), "sighash-length");
+    }
+  });
 
   it("t shares interpolate the key, t-1 do not", () => {
     const shares = [...generate([1, 2, 3, 4, 5], 3, "interpolate").values()];

@@ -30,6 +30,7 @@ function wallet(fields: Partial<StoredWallet> = {}): StoredWallet {
     publicKeyPackage: Uint8Array.of(2, 3),
     chainCode: new Uint8Array(32).fill(7),
     auxInfo: SecretBytes.copyOf(Buffer.from("paillier-factors")),
+    epochId: new Uint8Array(32).fill(5),
     nextExternalIndex: 0,
     nextChangeIndex: 0,
     createdAtMs: 1_750_000_000_000,

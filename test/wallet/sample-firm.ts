@@ -158,6 +158,22 @@ export class SampleFirm {
           };
         },
       },
+      presigning: {
+        prepareAuxInfo: async () => undefined,
+        generateAuxInfo: async () => new Uint8Array(32).fill(8),
+      },
+      presignatures: {
+        reserve: async ({ wallet, count, willing }) => ({
+          walletId: wallet.walletId,
+          signers: willing()
+            .slice(0, wallet.threshold)
+            .map((nodeId) => wallet.parties.indexOf(nodeId) + 1)
+            .sort((left, right) => left - right),
+          ids: Array.from({ length: count }, (_, index) => new Uint8Array(32).fill(index)),
+        }),
+        settle: () => undefined,
+      },
+      onWallet: () => undefined,
       pools: { status: async (walletId) => ({ walletId, available: 1, inUse: 0, failed: 0, target: 2, minimum: 1 }) },
       probes: [],
       roster: () => rosterOf(this.nodes),

@@ -110,8 +110,9 @@ export class Presignature {
     const message = fromBinary(PresignatureSchema, bytes);
     const self = partyId(message.self);
     const fields = {
-      keyDigest: message.keyDigest,
-      epoch: message.epoch,
+      // Copies: what the decoder returns are views of `bytes`, which the caller erases.
+      keyDigest: Uint8Array.from(message.keyDigest),
+      epoch: Uint8Array.from(message.epoch),
       nonce: Point.fromProto(message.nonce),
       commitments: new Map(
         message.commitments.map((commitment) => [

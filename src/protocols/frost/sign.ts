@@ -93,10 +93,7 @@ const SHARES: Round<typeof SignatureSharesSchema> = {
 };
 
 /** The commitment list of every item. */
-function commitmentLists(
-  all: ReadonlyMap<PartyId, NonceCommitmentsMessage>,
-  items: readonly SigningItem[],
-): readonly CommitmentList[] {
+function commitmentLists(all: NonceMessages, items: readonly SigningItem[]): readonly CommitmentList[] {
   const pairs = [...all].sort(([a], [b]) => a - b).map(([party, message]) => ({ party, pairs: pairsOf(message) }));
   return items.map((_, index) =>
     pairs.map(({ party, pairs }) => {
@@ -107,12 +104,22 @@ function commitmentLists(
   );
 }
 
+type NonceMessages = ReadonlyMap<PartyId, NonceCommitmentsMessage>;
+
+/** What the run computed, for the checks of the same session: to name a culprit must not cost a binding a suspect. */
+const bound = new WeakMap<FrostSigning, { readonly all: NonceMessages; readonly bindings: readonly Binding[] }>();
+
 /** RFC 9591 sections 4.4 to 4.6 for every item. */
-function bindings({ key, items }: FrostSigning, all: ReadonlyMap<PartyId, NonceCommitmentsMessage>): Binding[] {
-  const lists = commitmentLists(all, items);
-  return items.map(({ message, bip32Tweak }, index) =>
-    bind({ list: at(lists, index), Q: rememberedOutputKey(key, bip32Tweak).Q, message }),
+function bindings(pub: FrostSigning, all: NonceMessages): readonly Binding[] {
+  const known = bound.get(pub);
+  const same = known?.all.size === all.size && [...all].every(([party, message]) => known.all.get(party) === message);
+  if (known !== undefined && same) return known.bindings;
+  const lists = commitmentLists(all, pub.items);
+  const made = pub.items.map(({ message, bip32Tweak }, index) =>
+    bind({ list: at(lists, index), Q: rememberedOutputKey(pub.key, bip32Tweak).Q, message }),
   );
+  bound.set(pub, { all, bindings: made });
+  return made;
 }
 
 function at<T>(all: readonly T[], index: number): T {
@@ -158,21 +165,21 @@ function* run(participant: Participant<FrostSigning>, secretShare: Scalar): Step
     generated.map(({ hiding, binding }) => ({ hiding, binding })),
   );
   yield* broadcast(NONCES, commitments);
-  const bound = bindings(pub, yield* receive(NONCES));
+  const bindingOf = bindings(pub, yield* receive(NONCES));
 
   // 5.2: z_i = ±(d_i + ρ_i e_i) + λ_i x_i c.
   const lambda_i = lagrangeCoefficient(self, parties);
   const own = keys.map((key, index) =>
     signatureShare(
       { self, secretShare: outputShare(secretShare, key), lambda_i, nonces: at(generated, index) },
-      at(bound, index),
+      at(bindingOf, index),
     ),
   );
   yield* broadcast(SHARES, create(SignatureSharesSchema, { shares: own.map(Scalar.toProto) }));
   const shares = [...(yield* receive(SHARES)).values()];
 
   // 5.3: z = Σ z_i. Verified as a whole; only a failure verifies each share, to name its sender.
-  const signatures = bound.map((binding, index) =>
+  const signatures = bindingOf.map((binding, index) =>
     aggregate(
       shares.map((message) => shareAt(message, index)),
       binding,

@@ -16,7 +16,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file mpcwallet/peer/v1/peer.proto.
  */
 export const file_mpcwallet_peer_v1_peer: GenFile = /*@__PURE__*/
-  fileDesc("ChxtcGN3YWxsZXQvcGVlci92MS9wZWVyLnByb3RvEhFtcGN3YWxsZXQucGVlci52MSIeCgtQaW5nUmVxdWVzdBIPCgdwYXlsb2FkGAEgASgMIjAKDFBpbmdSZXNwb25zZRIPCgdwYXlsb2FkGAEgASgMEg8KB3RpbWVfbXMYAiABKAQiEgoQR2V0U3RhdHVzUmVxdWVzdCKKAQoRR2V0U3RhdHVzUmVzcG9uc2USDwoHbm9kZV9pZBgBIAEoCRIPCgd2ZXJzaW9uGAIgASgJEhEKCXVwdGltZV9tcxgDIAEoBBIsCgVwZWVycxgEIAMoCzIdLm1wY3dhbGxldC5wZWVyLnYxLlBlZXJTdGF0dXMSEgoKd2FsbGV0X2lkcxgFIAMoCSJ4CgpQZWVyU3RhdHVzEg8KB25vZGVfaWQYASABKAkSMQoFc3RhdGUYAiABKA4yIi5tcGN3YWxsZXQucGVlci52MS5Db25uZWN0aW9uU3RhdGUSEgoKcnR0X3A1MF91cxgDIAEoBBISCgpydHRfcDk5X3VzGAQgASgEIo0BCgpXYWxsZXRTcGVjEhEKCXdhbGxldF9pZBgBIAEoCRIMCgRuYW1lGAIgASgJEikKBnNjaGVtZRgDIAEoDjIZLm1wY3dhbGxldC5wZWVyLnYxLlNjaGVtZRIRCgl0aHJlc2hvbGQYBCABKA0SDwoHcGFydGllcxgFIAMoCRIPCgduZXR3b3JrGAYgASgJIlcKEkdlbmVyYXRlS2V5UmVxdWVzdBISCgpzZXNzaW9uX2lkGAEgASgMEi0KBndhbGxldBgCIAEoCzIdLm1wY3dhbGxldC5wZWVyLnYxLldhbGxldFNwZWMibAoTR2VuZXJhdGVLZXlSZXNwb25zZRIRCglncm91cF9rZXkYASABKAwSEgoKY2hhaW5fY29kZRgCIAEoDBISCgprZXlfZGlnZXN0GAMgASgMEhoKEnB1YmxpY19rZXlfcGFja2FnZRgEIAEoDCK2AQoSU2lnblBheW1lbnRSZXF1ZXN0EhIKCnNlc3Npb25faWQYASABKAwSOQoIcHJvcG9zYWwYAiABKAsyJy5tcGN3YWxsZXQuY29uc2Vuc3VzLnYxLlBheW1lbnRQcm9wb3NhbBJACgtjZXJ0aWZpY2F0ZRgDIAEoCzIrLm1wY3dhbGxldC5jb25zZW5zdXMudjEuQXBwcm92YWxDZXJ0aWZpY2F0ZRIPCgdzaWduZXJzGAQgAygNIlsKE1NpZ25QYXltZW50UmVzcG9uc2USEgoKc2lnbmF0dXJlcxgBIAMoDBIwCghldmlkZW5jZRgCIAMoCzIeLm1wY3dhbGxldC5zZXNzaW9uLnYxLkV2aWRlbmNlIkEKD0V4Y2hhbmdlUmVxdWVzdBIuCgVmcmFtZRgBIAEoCzIfLm1wY3dhbGxldC5wZWVyLnYxLlNlc3Npb25GcmFtZSJCChBFeGNoYW5nZVJlc3BvbnNlEi4KBWZyYW1lGAEgASgLMh8ubXBjd2FsbGV0LnBlZXIudjEuU2Vzc2lvbkZyYW1lImAKDFNlc3Npb25GcmFtZRI0CgdvcGVuaW5nGAEgASgLMiEubXBjd2FsbGV0LnBlZXIudjEuU2Vzc2lvbk9wZW5pbmdIABISCghlbnZlbG9wZRgCIAEoDEgAQgYKBGtpbmQiJAoOU2Vzc2lvbk9wZW5pbmcSEgoKc2Vzc2lvbl9pZBgBIAEoDCJICgtWb3RlUmVxdWVzdBI5Cghwcm9wb3NhbBgBIAEoCzInLm1wY3dhbGxldC5jb25zZW5zdXMudjEuUGF5bWVudFByb3Bvc2FsIj4KDFZvdGVSZXNwb25zZRIuCgZiYWxsb3QYASABKAsyHi5tcGN3YWxsZXQuY29uc2Vuc3VzLnYxLkJhbGxvdCJLCg1Ob3RpZnlSZXF1ZXN0EhIKCnJlcXVlc3RfaWQYASABKAkSDAoEdHhpZBgCIAEoCRIYChBjb25maXJtZWRfaGVpZ2h0GAMgASgEIhAKDk5vdGlmeVJlc3BvbnNlIooBCgtGYXVsdERldGFpbBIqCgRraW5kGAEgASgOMhwubXBjd2FsbGV0LnBlZXIudjEuRmF1bHRLaW5kEgwKBGNvZGUYAiABKAkSDwoHcGFydGllcxgDIAMoCRIwCghldmlkZW5jZRgEIAMoCzIeLm1wY3dhbGxldC5zZXNzaW9uLnYxLkV2aWRlbmNlKsYBCg9Db25uZWN0aW9uU3RhdGUSIAocQ09OTkVDVElPTl9TVEFURV9VTlNQRUNJRklFRBAAEhkKFUNPTk5FQ1RJT05fU1RBVEVfSURMRRABEh8KG0NPTk5FQ1RJT05fU1RBVEVfQ09OTkVDVElORxACEhsKF0NPTk5FQ1RJT05fU1RBVEVfQUNUSVZFEAMSHQoZQ09OTkVDVElPTl9TVEFURV9ERUdSQURFRBAEEhkKFUNPTk5FQ1RJT05fU1RBVEVfREVBRBAFKkYKBlNjaGVtZRIWChJTQ0hFTUVfVU5TUEVDSUZJRUQQABIQCgxTQ0hFTUVfRlJPU1QQARISCg5TQ0hFTUVfQ0dHTVAyNBACKqwBCglGYXVsdEtpbmQSGgoWRkFVTFRfS0lORF9VTlNQRUNJRklFRBAAEhwKGEZBVUxUX0tJTkRfSU5WQUxJRF9JTlBVVBABEhoKFkZBVUxUX0tJTkRfVU5BVkFJTEFCTEUQAhIZChVGQVVMVF9LSU5EX1BFRVJfRkFVTFQQAxIaChZGQVVMVF9LSU5EX1BFRVJfU0lMRU5UEAQSEgoORkFVTFRfS0lORF9CVUcQBTKxAQoOQ29udHJvbFNlcnZpY2USRwoEUGluZxIeLm1wY3dhbGxldC5wZWVyLnYxLlBpbmdSZXF1ZXN0Gh8ubXBjd2FsbGV0LnBlZXIudjEuUGluZ1Jlc3BvbnNlElYKCUdldFN0YXR1cxIjLm1wY3dhbGxldC5wZWVyLnYxLkdldFN0YXR1c1JlcXVlc3QaJC5tcGN3YWxsZXQucGVlci52MS5HZXRTdGF0dXNSZXNwb25zZTKlAgoOU2Vzc2lvblNlcnZpY2USXAoLR2VuZXJhdGVLZXkSJS5tcGN3YWxsZXQucGVlci52MS5HZW5lcmF0ZUtleVJlcXVlc3QaJi5tcGN3YWxsZXQucGVlci52MS5HZW5lcmF0ZUtleVJlc3BvbnNlElwKC1NpZ25QYXltZW50EiUubXBjd2FsbGV0LnBlZXIudjEuU2lnblBheW1lbnRSZXF1ZXN0GiYubXBjd2FsbGV0LnBlZXIudjEuU2lnblBheW1lbnRSZXNwb25zZRJXCghFeGNoYW5nZRIiLm1wY3dhbGxldC5wZWVyLnYxLkV4Y2hhbmdlUmVxdWVzdBojLm1wY3dhbGxldC5wZWVyLnYxLkV4Y2hhbmdlUmVzcG9uc2UoATABMqoBChBDb25zZW5zdXNTZXJ2aWNlEkcKBFZvdGUSHi5tcGN3YWxsZXQucGVlci52MS5Wb3RlUmVxdWVzdBofLm1wY3dhbGxldC5wZWVyLnYxLlZvdGVSZXNwb25zZRJNCgZOb3RpZnkSIC5tcGN3YWxsZXQucGVlci52MS5Ob3RpZnlSZXF1ZXN0GiEubXBjd2FsbGV0LnBlZXIudjEuTm90aWZ5UmVzcG9uc2ViBnByb3RvMw", [file_mpcwallet_consensus_v1_consensus, file_mpcwallet_session_v1_session]);
+  fileDesc("ChxtcGN3YWxsZXQvcGVlci92MS9wZWVyLnByb3RvEhFtcGN3YWxsZXQucGVlci52MSIeCgtQaW5nUmVxdWVzdBIPCgdwYXlsb2FkGAEgASgMIjAKDFBpbmdSZXNwb25zZRIPCgdwYXlsb2FkGAEgASgMEg8KB3RpbWVfbXMYAiABKAQiEgoQR2V0U3RhdHVzUmVxdWVzdCKKAQoRR2V0U3RhdHVzUmVzcG9uc2USDwoHbm9kZV9pZBgBIAEoCRIPCgd2ZXJzaW9uGAIgASgJEhEKCXVwdGltZV9tcxgDIAEoBBIsCgVwZWVycxgEIAMoCzIdLm1wY3dhbGxldC5wZWVyLnYxLlBlZXJTdGF0dXMSEgoKd2FsbGV0X2lkcxgFIAMoCSJ4CgpQZWVyU3RhdHVzEg8KB25vZGVfaWQYASABKAkSMQoFc3RhdGUYAiABKA4yIi5tcGN3YWxsZXQucGVlci52MS5Db25uZWN0aW9uU3RhdGUSEgoKcnR0X3A1MF91cxgDIAEoBBISCgpydHRfcDk5X3VzGAQgASgEIo0BCgpXYWxsZXRTcGVjEhEKCXdhbGxldF9pZBgBIAEoCRIMCgRuYW1lGAIgASgJEikKBnNjaGVtZRgDIAEoDjIZLm1wY3dhbGxldC5wZWVyLnYxLlNjaGVtZRIRCgl0aHJlc2hvbGQYBCABKA0SDwoHcGFydGllcxgFIAMoCRIPCgduZXR3b3JrGAYgASgJIlcKEkdlbmVyYXRlS2V5UmVxdWVzdBISCgpzZXNzaW9uX2lkGAEgASgMEi0KBndhbGxldBgCIAEoCzIdLm1wY3dhbGxldC5wZWVyLnYxLldhbGxldFNwZWMibAoTR2VuZXJhdGVLZXlSZXNwb25zZRIRCglncm91cF9rZXkYASABKAwSEgoKY2hhaW5fY29kZRgCIAEoDBISCgprZXlfZGlnZXN0GAMgASgMEhoKEnB1YmxpY19rZXlfcGFja2FnZRgEIAEoDCIqChVQcmVwYXJlQXV4SW5mb1JlcXVlc3QSEQoJd2FsbGV0X2lkGAEgASgJIhgKFlByZXBhcmVBdXhJbmZvUmVzcG9uc2UiPwoWR2VuZXJhdGVBdXhJbmZvUmVxdWVzdBISCgpzZXNzaW9uX2lkGAEgASgMEhEKCXdhbGxldF9pZBgCIAEoCSIrChdHZW5lcmF0ZUF1eEluZm9SZXNwb25zZRIQCghlcG9jaF9pZBgBIAEoDCJXCg5QcmVzaWduUmVxdWVzdBISCgpzZXNzaW9uX2lkGAEgASgMEhEKCXdhbGxldF9pZBgCIAEoCRIPCgdzaWduZXJzGAMgAygNEg0KBWNvdW50GAQgASgNIisKD1ByZXNpZ25SZXNwb25zZRIYChBwcmVzaWduYXR1cmVfaWRzGAEgAygMIi0KGExpc3RQcmVzaWduYXR1cmVzUmVxdWVzdBIRCgl3YWxsZXRfaWQYASABKAkiWgoZTGlzdFByZXNpZ25hdHVyZXNSZXNwb25zZRI9Cg1wcmVzaWduYXR1cmVzGAEgAygLMiYubXBjd2FsbGV0LnBlZXIudjEuV2FpdGluZ1ByZXNpZ25hdHVyZSIyChNXYWl0aW5nUHJlc2lnbmF0dXJlEgoKAmlkGAEgASgMEg8KB3NpZ25lcnMYAiADKA0i0AEKElNpZ25QYXltZW50UmVxdWVzdBISCgpzZXNzaW9uX2lkGAEgASgMEjkKCHByb3Bvc2FsGAIgASgLMicubXBjd2FsbGV0LmNvbnNlbnN1cy52MS5QYXltZW50UHJvcG9zYWwSQAoLY2VydGlmaWNhdGUYAyABKAsyKy5tcGN3YWxsZXQuY29uc2Vuc3VzLnYxLkFwcHJvdmFsQ2VydGlmaWNhdGUSDwoHc2lnbmVycxgEIAMoDRIYChBwcmVzaWduYXR1cmVfaWRzGAUgAygMIlsKE1NpZ25QYXltZW50UmVzcG9uc2USEgoKc2lnbmF0dXJlcxgBIAMoDBIwCghldmlkZW5jZRgCIAMoCzIeLm1wY3dhbGxldC5zZXNzaW9uLnYxLkV2aWRlbmNlIkEKD0V4Y2hhbmdlUmVxdWVzdBIuCgVmcmFtZRgBIAEoCzIfLm1wY3dhbGxldC5wZWVyLnYxLlNlc3Npb25GcmFtZSJCChBFeGNoYW5nZVJlc3BvbnNlEi4KBWZyYW1lGAEgASgLMh8ubXBjd2FsbGV0LnBlZXIudjEuU2Vzc2lvbkZyYW1lImAKDFNlc3Npb25GcmFtZRI0CgdvcGVuaW5nGAEgASgLMiEubXBjd2FsbGV0LnBlZXIudjEuU2Vzc2lvbk9wZW5pbmdIABISCghlbnZlbG9wZRgCIAEoDEgAQgYKBGtpbmQiJAoOU2Vzc2lvbk9wZW5pbmcSEgoKc2Vzc2lvbl9pZBgBIAEoDCJICgtWb3RlUmVxdWVzdBI5Cghwcm9wb3NhbBgBIAEoCzInLm1wY3dhbGxldC5jb25zZW5zdXMudjEuUGF5bWVudFByb3Bvc2FsIj4KDFZvdGVSZXNwb25zZRIuCgZiYWxsb3QYASABKAsyHi5tcGN3YWxsZXQuY29uc2Vuc3VzLnYxLkJhbGxvdCJLCg1Ob3RpZnlSZXF1ZXN0EhIKCnJlcXVlc3RfaWQYASABKAkSDAoEdHhpZBgCIAEoCRIYChBjb25maXJtZWRfaGVpZ2h0GAMgASgEIhAKDk5vdGlmeVJlc3BvbnNlIooBCgtGYXVsdERldGFpbBIqCgRraW5kGAEgASgOMhwubXBjd2FsbGV0LnBlZXIudjEuRmF1bHRLaW5kEgwKBGNvZGUYAiABKAkSDwoHcGFydGllcxgDIAMoCRIwCghldmlkZW5jZRgEIAMoCzIeLm1wY3dhbGxldC5zZXNzaW9uLnYxLkV2aWRlbmNlKsYBCg9Db25uZWN0aW9uU3RhdGUSIAocQ09OTkVDVElPTl9TVEFURV9VTlNQRUNJRklFRBAAEhkKFUNPTk5FQ1RJT05fU1RBVEVfSURMRRABEh8KG0NPTk5FQ1RJT05fU1RBVEVfQ09OTkVDVElORxACEhsKF0NPTk5FQ1RJT05fU1RBVEVfQUNUSVZFEAMSHQoZQ09OTkVDVElPTl9TVEFURV9ERUdSQURFRBAEEhkKFUNPTk5FQ1RJT05fU1RBVEVfREVBRBAFKkYKBlNjaGVtZRIWChJTQ0hFTUVfVU5TUEVDSUZJRUQQABIQCgxTQ0hFTUVfRlJPU1QQARISCg5TQ0hFTUVfQ0dHTVAyNBACKqwBCglGYXVsdEtpbmQSGgoWRkFVTFRfS0lORF9VTlNQRUNJRklFRBAAEhwKGEZBVUxUX0tJTkRfSU5WQUxJRF9JTlBVVBABEhoKFkZBVUxUX0tJTkRfVU5BVkFJTEFCTEUQAhIZChVGQVVMVF9LSU5EX1BFRVJfRkFVTFQQAxIaChZGQVVMVF9LSU5EX1BFRVJfU0lMRU5UEAQSEgoORkFVTFRfS0lORF9CVUcQBTKxAQoOQ29udHJvbFNlcnZpY2USRwoEUGluZxIeLm1wY3dhbGxldC5wZWVyLnYxLlBpbmdSZXF1ZXN0Gh8ubXBjd2FsbGV0LnBlZXIudjEuUGluZ1Jlc3BvbnNlElYKCUdldFN0YXR1cxIjLm1wY3dhbGxldC5wZWVyLnYxLkdldFN0YXR1c1JlcXVlc3QaJC5tcGN3YWxsZXQucGVlci52MS5HZXRTdGF0dXNSZXNwb25zZTK4BQoOU2Vzc2lvblNlcnZpY2USXAoLR2VuZXJhdGVLZXkSJS5tcGN3YWxsZXQucGVlci52MS5HZW5lcmF0ZUtleVJlcXVlc3QaJi5tcGN3YWxsZXQucGVlci52MS5HZW5lcmF0ZUtleVJlc3BvbnNlEmUKDlByZXBhcmVBdXhJbmZvEigubXBjd2FsbGV0LnBlZXIudjEuUHJlcGFyZUF1eEluZm9SZXF1ZXN0GikubXBjd2FsbGV0LnBlZXIudjEuUHJlcGFyZUF1eEluZm9SZXNwb25zZRJoCg9HZW5lcmF0ZUF1eEluZm8SKS5tcGN3YWxsZXQucGVlci52MS5HZW5lcmF0ZUF1eEluZm9SZXF1ZXN0GioubXBjd2FsbGV0LnBlZXIudjEuR2VuZXJhdGVBdXhJbmZvUmVzcG9uc2USUAoHUHJlc2lnbhIhLm1wY3dhbGxldC5wZWVyLnYxLlByZXNpZ25SZXF1ZXN0GiIubXBjd2FsbGV0LnBlZXIudjEuUHJlc2lnblJlc3BvbnNlEm4KEUxpc3RQcmVzaWduYXR1cmVzEisubXBjd2FsbGV0LnBlZXIudjEuTGlzdFByZXNpZ25hdHVyZXNSZXF1ZXN0GiwubXBjd2FsbGV0LnBlZXIudjEuTGlzdFByZXNpZ25hdHVyZXNSZXNwb25zZRJcCgtTaWduUGF5bWVudBIlLm1wY3dhbGxldC5wZWVyLnYxLlNpZ25QYXltZW50UmVxdWVzdBomLm1wY3dhbGxldC5wZWVyLnYxLlNpZ25QYXltZW50UmVzcG9uc2USVwoIRXhjaGFuZ2USIi5tcGN3YWxsZXQucGVlci52MS5FeGNoYW5nZVJlcXVlc3QaIy5tcGN3YWxsZXQucGVlci52MS5FeGNoYW5nZVJlc3BvbnNlKAEwATKqAQoQQ29uc2Vuc3VzU2VydmljZRJHCgRWb3RlEh4ubXBjd2FsbGV0LnBlZXIudjEuVm90ZVJlcXVlc3QaHy5tcGN3YWxsZXQucGVlci52MS5Wb3RlUmVzcG9uc2USTQoGTm90aWZ5EiAubXBjd2FsbGV0LnBlZXIudjEuTm90aWZ5UmVxdWVzdBohLm1wY3dhbGxldC5wZWVyLnYxLk5vdGlmeVJlc3BvbnNlYgZwcm90bzM", [file_mpcwallet_consensus_v1_consensus, file_mpcwallet_session_v1_session]);
 
 /**
  * @generated from message mpcwallet.peer.v1.PingRequest
@@ -261,6 +261,200 @@ export const GenerateKeyResponseSchema: GenMessage<GenerateKeyResponse> = /*@__P
   messageDesc(file_mpcwallet_peer_v1_peer, 7);
 
 /**
+ * @generated from message mpcwallet.peer.v1.PrepareAuxInfoRequest
+ */
+export type PrepareAuxInfoRequest = Message<"mpcwallet.peer.v1.PrepareAuxInfoRequest"> & {
+  /**
+   * @generated from field: string wallet_id = 1;
+   */
+  walletId: string;
+};
+
+/**
+ * Describes the message mpcwallet.peer.v1.PrepareAuxInfoRequest.
+ * Use `create(PrepareAuxInfoRequestSchema)` to create a new message.
+ */
+export const PrepareAuxInfoRequestSchema: GenMessage<PrepareAuxInfoRequest> = /*@__PURE__*/
+  messageDesc(file_mpcwallet_peer_v1_peer, 8);
+
+/**
+ * @generated from message mpcwallet.peer.v1.PrepareAuxInfoResponse
+ */
+export type PrepareAuxInfoResponse = Message<"mpcwallet.peer.v1.PrepareAuxInfoResponse"> & {
+};
+
+/**
+ * Describes the message mpcwallet.peer.v1.PrepareAuxInfoResponse.
+ * Use `create(PrepareAuxInfoResponseSchema)` to create a new message.
+ */
+export const PrepareAuxInfoResponseSchema: GenMessage<PrepareAuxInfoResponse> = /*@__PURE__*/
+  messageDesc(file_mpcwallet_peer_v1_peer, 9);
+
+/**
+ * @generated from message mpcwallet.peer.v1.GenerateAuxInfoRequest
+ */
+export type GenerateAuxInfoRequest = Message<"mpcwallet.peer.v1.GenerateAuxInfoRequest"> & {
+  /**
+   * 16 random bytes of the initiator.
+   *
+   * @generated from field: bytes session_id = 1;
+   */
+  sessionId: Uint8Array;
+
+  /**
+   * @generated from field: string wallet_id = 2;
+   */
+  walletId: string;
+};
+
+/**
+ * Describes the message mpcwallet.peer.v1.GenerateAuxInfoRequest.
+ * Use `create(GenerateAuxInfoRequestSchema)` to create a new message.
+ */
+export const GenerateAuxInfoRequestSchema: GenMessage<GenerateAuxInfoRequest> = /*@__PURE__*/
+  messageDesc(file_mpcwallet_peer_v1_peer, 10);
+
+/**
+ * @generated from message mpcwallet.peer.v1.GenerateAuxInfoResponse
+ */
+export type GenerateAuxInfoResponse = Message<"mpcwallet.peer.v1.GenerateAuxInfoResponse"> & {
+  /**
+   * Hash of all public shares and all public auxiliary info, equal at all parties, 32 bytes.
+   *
+   * @generated from field: bytes epoch_id = 1;
+   */
+  epochId: Uint8Array;
+};
+
+/**
+ * Describes the message mpcwallet.peer.v1.GenerateAuxInfoResponse.
+ * Use `create(GenerateAuxInfoResponseSchema)` to create a new message.
+ */
+export const GenerateAuxInfoResponseSchema: GenMessage<GenerateAuxInfoResponse> = /*@__PURE__*/
+  messageDesc(file_mpcwallet_peer_v1_peer, 11);
+
+/**
+ * @generated from message mpcwallet.peer.v1.PresignRequest
+ */
+export type PresignRequest = Message<"mpcwallet.peer.v1.PresignRequest"> & {
+  /**
+   * 16 random bytes of the initiator; the sessions of a batch derive theirs from it.
+   *
+   * @generated from field: bytes session_id = 1;
+   */
+  sessionId: Uint8Array;
+
+  /**
+   * @generated from field: string wallet_id = 2;
+   */
+  walletId: string;
+
+  /**
+   * Party indices of the signing set, ascending, exactly the threshold.
+   *
+   * @generated from field: repeated uint32 signers = 3;
+   */
+  signers: number[];
+
+  /**
+   * Presignatures to make, 1 to 100.
+   *
+   * @generated from field: uint32 count = 4;
+   */
+  count: number;
+};
+
+/**
+ * Describes the message mpcwallet.peer.v1.PresignRequest.
+ * Use `create(PresignRequestSchema)` to create a new message.
+ */
+export const PresignRequestSchema: GenMessage<PresignRequest> = /*@__PURE__*/
+  messageDesc(file_mpcwallet_peer_v1_peer, 12);
+
+/**
+ * @generated from message mpcwallet.peer.v1.PresignResponse
+ */
+export type PresignResponse = Message<"mpcwallet.peer.v1.PresignResponse"> & {
+  /**
+   * 32 bytes each, equal at all signers.
+   *
+   * @generated from field: repeated bytes presignature_ids = 1;
+   */
+  presignatureIds: Uint8Array[];
+};
+
+/**
+ * Describes the message mpcwallet.peer.v1.PresignResponse.
+ * Use `create(PresignResponseSchema)` to create a new message.
+ */
+export const PresignResponseSchema: GenMessage<PresignResponse> = /*@__PURE__*/
+  messageDesc(file_mpcwallet_peer_v1_peer, 13);
+
+/**
+ * @generated from message mpcwallet.peer.v1.ListPresignaturesRequest
+ */
+export type ListPresignaturesRequest = Message<"mpcwallet.peer.v1.ListPresignaturesRequest"> & {
+  /**
+   * @generated from field: string wallet_id = 1;
+   */
+  walletId: string;
+};
+
+/**
+ * Describes the message mpcwallet.peer.v1.ListPresignaturesRequest.
+ * Use `create(ListPresignaturesRequestSchema)` to create a new message.
+ */
+export const ListPresignaturesRequestSchema: GenMessage<ListPresignaturesRequest> = /*@__PURE__*/
+  messageDesc(file_mpcwallet_peer_v1_peer, 14);
+
+/**
+ * @generated from message mpcwallet.peer.v1.ListPresignaturesResponse
+ */
+export type ListPresignaturesResponse = Message<"mpcwallet.peer.v1.ListPresignaturesResponse"> & {
+  /**
+   * Of the wallet's current epoch, oldest first.
+   *
+   * @generated from field: repeated mpcwallet.peer.v1.WaitingPresignature presignatures = 1;
+   */
+  presignatures: WaitingPresignature[];
+};
+
+/**
+ * Describes the message mpcwallet.peer.v1.ListPresignaturesResponse.
+ * Use `create(ListPresignaturesResponseSchema)` to create a new message.
+ */
+export const ListPresignaturesResponseSchema: GenMessage<ListPresignaturesResponse> = /*@__PURE__*/
+  messageDesc(file_mpcwallet_peer_v1_peer, 15);
+
+/**
+ * A presignature without its secret.
+ *
+ * @generated from message mpcwallet.peer.v1.WaitingPresignature
+ */
+export type WaitingPresignature = Message<"mpcwallet.peer.v1.WaitingPresignature"> & {
+  /**
+   * 32 bytes.
+   *
+   * @generated from field: bytes id = 1;
+   */
+  id: Uint8Array;
+
+  /**
+   * Party indices of the signing set, ascending.
+   *
+   * @generated from field: repeated uint32 signers = 2;
+   */
+  signers: number[];
+};
+
+/**
+ * Describes the message mpcwallet.peer.v1.WaitingPresignature.
+ * Use `create(WaitingPresignatureSchema)` to create a new message.
+ */
+export const WaitingPresignatureSchema: GenMessage<WaitingPresignature> = /*@__PURE__*/
+  messageDesc(file_mpcwallet_peer_v1_peer, 16);
+
+/**
  * @generated from message mpcwallet.peer.v1.SignPaymentRequest
  */
 export type SignPaymentRequest = Message<"mpcwallet.peer.v1.SignPaymentRequest"> & {
@@ -287,6 +481,13 @@ export type SignPaymentRequest = Message<"mpcwallet.peer.v1.SignPaymentRequest">
    * @generated from field: repeated uint32 signers = 4;
    */
   signers: number[];
+
+  /**
+   * CGGMP24 only: one presignature of exactly this signing set for each input, in input order, 32 bytes each.
+   *
+   * @generated from field: repeated bytes presignature_ids = 5;
+   */
+  presignatureIds: Uint8Array[];
 };
 
 /**
@@ -294,7 +495,7 @@ export type SignPaymentRequest = Message<"mpcwallet.peer.v1.SignPaymentRequest">
  * Use `create(SignPaymentRequestSchema)` to create a new message.
  */
 export const SignPaymentRequestSchema: GenMessage<SignPaymentRequest> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_peer_v1_peer, 8);
+  messageDesc(file_mpcwallet_peer_v1_peer, 17);
 
 /**
  * @generated from message mpcwallet.peer.v1.SignPaymentResponse
@@ -320,7 +521,7 @@ export type SignPaymentResponse = Message<"mpcwallet.peer.v1.SignPaymentResponse
  * Use `create(SignPaymentResponseSchema)` to create a new message.
  */
 export const SignPaymentResponseSchema: GenMessage<SignPaymentResponse> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_peer_v1_peer, 9);
+  messageDesc(file_mpcwallet_peer_v1_peer, 18);
 
 /**
  * @generated from message mpcwallet.peer.v1.ExchangeRequest
@@ -337,7 +538,7 @@ export type ExchangeRequest = Message<"mpcwallet.peer.v1.ExchangeRequest"> & {
  * Use `create(ExchangeRequestSchema)` to create a new message.
  */
 export const ExchangeRequestSchema: GenMessage<ExchangeRequest> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_peer_v1_peer, 10);
+  messageDesc(file_mpcwallet_peer_v1_peer, 19);
 
 /**
  * @generated from message mpcwallet.peer.v1.ExchangeResponse
@@ -354,7 +555,7 @@ export type ExchangeResponse = Message<"mpcwallet.peer.v1.ExchangeResponse"> & {
  * Use `create(ExchangeResponseSchema)` to create a new message.
  */
 export const ExchangeResponseSchema: GenMessage<ExchangeResponse> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_peer_v1_peer, 11);
+  messageDesc(file_mpcwallet_peer_v1_peer, 20);
 
 /**
  * @generated from message mpcwallet.peer.v1.SessionFrame
@@ -387,7 +588,7 @@ export type SessionFrame = Message<"mpcwallet.peer.v1.SessionFrame"> & {
  * Use `create(SessionFrameSchema)` to create a new message.
  */
 export const SessionFrameSchema: GenMessage<SessionFrame> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_peer_v1_peer, 12);
+  messageDesc(file_mpcwallet_peer_v1_peer, 21);
 
 /**
  * @generated from message mpcwallet.peer.v1.SessionOpening
@@ -404,7 +605,7 @@ export type SessionOpening = Message<"mpcwallet.peer.v1.SessionOpening"> & {
  * Use `create(SessionOpeningSchema)` to create a new message.
  */
 export const SessionOpeningSchema: GenMessage<SessionOpening> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_peer_v1_peer, 13);
+  messageDesc(file_mpcwallet_peer_v1_peer, 22);
 
 /**
  * @generated from message mpcwallet.peer.v1.VoteRequest
@@ -421,7 +622,7 @@ export type VoteRequest = Message<"mpcwallet.peer.v1.VoteRequest"> & {
  * Use `create(VoteRequestSchema)` to create a new message.
  */
 export const VoteRequestSchema: GenMessage<VoteRequest> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_peer_v1_peer, 14);
+  messageDesc(file_mpcwallet_peer_v1_peer, 23);
 
 /**
  * @generated from message mpcwallet.peer.v1.VoteResponse
@@ -438,7 +639,7 @@ export type VoteResponse = Message<"mpcwallet.peer.v1.VoteResponse"> & {
  * Use `create(VoteResponseSchema)` to create a new message.
  */
 export const VoteResponseSchema: GenMessage<VoteResponse> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_peer_v1_peer, 15);
+  messageDesc(file_mpcwallet_peer_v1_peer, 24);
 
 /**
  * @generated from message mpcwallet.peer.v1.NotifyRequest
@@ -469,7 +670,7 @@ export type NotifyRequest = Message<"mpcwallet.peer.v1.NotifyRequest"> & {
  * Use `create(NotifyRequestSchema)` to create a new message.
  */
 export const NotifyRequestSchema: GenMessage<NotifyRequest> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_peer_v1_peer, 16);
+  messageDesc(file_mpcwallet_peer_v1_peer, 25);
 
 /**
  * @generated from message mpcwallet.peer.v1.NotifyResponse
@@ -482,7 +683,7 @@ export type NotifyResponse = Message<"mpcwallet.peer.v1.NotifyResponse"> & {
  * Use `create(NotifyResponseSchema)` to create a new message.
  */
 export const NotifyResponseSchema: GenMessage<NotifyResponse> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_peer_v1_peer, 17);
+  messageDesc(file_mpcwallet_peer_v1_peer, 26);
 
 /**
  * Error detail of a failed call between peers: the fault as the other side knows it.
@@ -522,7 +723,7 @@ export type FaultDetail = Message<"mpcwallet.peer.v1.FaultDetail"> & {
  * Use `create(FaultDetailSchema)` to create a new message.
  */
 export const FaultDetailSchema: GenMessage<FaultDetail> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_peer_v1_peer, 18);
+  messageDesc(file_mpcwallet_peer_v1_peer, 27);
 
 /**
  * @generated from enum mpcwallet.peer.v1.ConnectionState
@@ -676,6 +877,47 @@ export const SessionService: GenService<{
     methodKind: "unary";
     input: typeof GenerateKeyRequestSchema;
     output: typeof GenerateKeyResponseSchema;
+  },
+  /**
+   * Coordinator to node: have primes at hand for the auxiliary info of a CGGMP24 wallet. Answers when they are, which
+   * takes up to minutes on a node that has none in stock.
+   *
+   * @generated from rpc mpcwallet.peer.v1.SessionService.PrepareAuxInfo
+   */
+  prepareAuxInfo: {
+    methodKind: "unary";
+    input: typeof PrepareAuxInfoRequestSchema;
+    output: typeof PrepareAuxInfoResponseSchema;
+  },
+  /**
+   * Coordinator to node: make the auxiliary info of a CGGMP24 wallet among all its parties. Answers when it is kept.
+   *
+   * @generated from rpc mpcwallet.peer.v1.SessionService.GenerateAuxInfo
+   */
+  generateAuxInfo: {
+    methodKind: "unary";
+    input: typeof GenerateAuxInfoRequestSchema;
+    output: typeof GenerateAuxInfoResponseSchema;
+  },
+  /**
+   * Coordinator to node: make presignatures with one signing set. Answers when they are kept.
+   *
+   * @generated from rpc mpcwallet.peer.v1.SessionService.Presign
+   */
+  presign: {
+    methodKind: "unary";
+    input: typeof PresignRequestSchema;
+    output: typeof PresignResponseSchema;
+  },
+  /**
+   * Coordinator to node: which presignatures of a wallet wait here.
+   *
+   * @generated from rpc mpcwallet.peer.v1.SessionService.ListPresignatures
+   */
+  listPresignatures: {
+    methodKind: "unary";
+    input: typeof ListPresignaturesRequestSchema;
+    output: typeof ListPresignaturesResponseSchema;
   },
   /**
    * Coordinator to node: sign an approved payment. Answers when the session ended.

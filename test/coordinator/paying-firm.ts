@@ -1,0 +1,112 @@
+// A chain, five nodes and a coordinator in one process, over real QUIC: what tests of whole payments start from.
+import assert from "node:assert/strict";
+import { randomUUID } from "node:crypto";
+import { toBinary } from "@bufbuild/protobuf";
+import { SignedPaymentRequestSchema } from "../../gen/mpcwallet/consensus/v1/consensus_pb.js";
+import { signPaymentRequest } from "../../src/consensus/payment-request.js";
+import type { Coordinator, CoordinatorOptions } from "../../src/coordinator/coordinator.js";
+import { signEd25519 } from "../../src/crypto/ed25519.js";
+import { type ChainServer, startChainServer } from "../../src/devnet/chain/server.js";
+import { systemClock, systemRandom } from "../../src/node/ambient.js";
+import { AuditDatabase } from "../../src/storage/audit-database.js";
+import { EsploraChainSource } from "../../src/storage/chain/esplora.js";
+import { DatabaseAuditTrail } from "../../src/storage/database-audit-trail.js";
+import { MemorySpace } from "../../src/storage/memory-coordination.js";
+import type { PaymentView, WalletApplication } from "../../src/wallet/wallet-application.js";
+import { TEST_AUTHORITY, TestCluster } from "../node/cluster.js";
+import { startTestCoordinator } from "./test-coordinator.js";
+
+const HOUR_MS = 3_600_000;
+
+export class PayingFirm {
+  readonly cluster: TestCluster;
+  readonly server: ChainServer;
+  readonly coordinator: Coordinator;
+  readonly #database: AuditDatabase;
+  readonly #audit: DatabaseAuditTrail;
+
+  private constructor(parts: {
+    cluster: TestCluster;
+    server: ChainServer;
+    coordinator: Coordinator;
+    database: AuditDatabase;
+    audit: DatabaseAuditTrail;
+  }) {
+    this.cluster = parts.cluster;
+    this.server = parts.server;
+    this.coordinator = parts.coordinator;
+    this.#database = parts.database;
+    this.#audit = parts.audit;
+  }
+
+  get application(): WalletApplication {
+    return this.coordinator.application;
+  }
+
+  static async start(options: { readonly pool: CoordinatorOptions["pool"] }): Promise<PayingFirm> {
+    const server = await startChainServer(
+      {
+        port: 0,
+        rpcPort: 0,
+        rpcUser: "u",
+        rpcPassword: "p",
+        matureCoinbases: 20,
+        blockIntervalMs: 0,
+        feeRateSatPerKvb: 2_000,
+      },
+      { clock: systemClock, onFault: (fault) => assert.fail(String(fault)) },
+    );
+    const chain = new EsploraChainSource({ url: server.esploraUrl }, { clock: systemClock, random: systemRandom });
+    const cluster = await TestCluster.start({ nodes: 5, chain });
+    const database = await AuditDatabase.embedded();
+    await database.migrate();
+    const audit = new DatabaseAuditTrail({}, { database, clock: systemClock });
+    const coordination = new MemorySpace(systemClock).connect();
+    const coordinator = await startTestCoordinator(cluster, { chain, audit, coordination, database }, options.pool);
+    return new PayingFirm({ cluster, server, coordinator, database, audit });
+  }
+
+  /** Serialized, as clients send it. */
+  request(change: { readonly walletId: string; readonly address: string; readonly amountSat: bigint }): Uint8Array {
+    const { walletId, address, amountSat } = change;
+    return toBinary(
+      SignedPaymentRequestSchema,
+      signPaymentRequest(
+        {
+          requestId: randomUUID(),
+          walletId,
+          recipients: [{ address, amountSat }],
+          maxFeeRateSatPerKvb: 50_000n,
+          metadataJson: "",
+          createdAtMs: BigInt(Date.now()),
+          expiresAtMs: BigInt(Date.now() + HOUR_MS / 2),
+        },
+        { authority: TEST_AUTHORITY.name, sign: (message) => signEd25519(TEST_AUTHORITY.seed, message) },
+      ),
+    );
+  }
+
+  async mine(blocks: number): Promise<void> {
+    const response = await fetch(`${this.server.esploraUrl}/devnet/mine`, {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify({ blocks }),
+    });
+    assert.equal(response.status, 200);
+  }
+
+  async finalState(paymentId: string): Promise<PaymentView> {
+    let last: PaymentView | undefined;
+    for await (const view of this.application.watchPayment(paymentId, AbortSignal.timeout(20_000))) last = view;
+    assert.ok(last !== undefined);
+    return last;
+  }
+
+  async close(): Promise<void> {
+    await this.coordinator.close();
+    await this.cluster.close();
+    await this.#audit.close();
+    await this.#database.close();
+    await this.server.close();
+  }
+}

@@ -226,7 +226,12 @@ export class Coordinator {
       dependencies,
     );
     void coordinator.#lead(leadership, options.electionTtlMs);
-    const stopFollowing = followRevocations(options.trust, { intervalMs: options.trustReloadIntervalMs, clock, log });
+    const stopFollowing = followRevocations(options.trust, {
+      intervalMs: options.trustReloadIntervalMs,
+      clock,
+      log,
+      reverifyPeers: () => mesh.reverifyPeers(),
+    });
     stop.signal.addEventListener("abort", stopFollowing, { once: true });
     log.info({ event: "coordinator-started", nodeId, gatewayPort: gateway.port }, "coordinator is up");
     return coordinator;

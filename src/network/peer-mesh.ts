@@ -161,6 +161,11 @@ export class PeerMesh {
     link?.connection?.close(CLOSE.refused, "no longer a peer");
   }
 
+  /** Judges every live peer's certificate again; call it when revocations or the roster may have changed. */
+  reverifyPeers(): void {
+    this.#endpoint.reverify();
+  }
+
   /** New connections show the new certificate; live ones and their calls stay. @throws {InvalidInput} `credentials-invalid` */
   useCredentials(credentials: TransportCredentials): void {
     this.#endpoint.useCredentials(credentials);

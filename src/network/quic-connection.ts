@@ -62,6 +62,8 @@ export class QuicConnection {
   lastReceivedMs: number;
   #phase: ConnectionPhase = "handshake";
   #peerNodeId = "";
+  /** DER, as the peer showed it in the handshake. */
+  #peerChain: readonly Uint8Array[] | undefined;
   readonly #native: NativeConnection;
   readonly #host: ConnectionHost;
   readonly #events: ConnectionEvents;
@@ -368,8 +370,16 @@ export class QuicConnection {
       return;
     }
     this.#peerNodeId = verdict.nodeId;
+    this.#peerChain = chain?.map((der) => Uint8Array.from(der));
     this.#phase = "greeting";
     if (this.role === "client") new Greeting(this, this.#host.nodeId).open(this.openGreetingStream());
+  }
+
+  /** Judges the peer's certificate again: what was good at the handshake may be revoked or have expired since. */
+  reverify(): void {
+    if (this.#peerChain === undefined || this.#phase === "closed") return;
+    const verdict = verifyPeer(this.#host.verifier, this.#peerChain, this.expectedNodeId);
+    if (!verdict.ok) this.close(CLOSE.refused, `certificate refused: ${verdict.reason}`);
   }
 
   #readStreams(): void {

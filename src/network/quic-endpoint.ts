@@ -159,6 +159,11 @@ export class QuicEndpoint {
     }
   }
 
+  /** Judges every live peer's certificate again and closes the connections of those that are refused by now. */
+  reverify(): void {
+    for (const connection of [...this.#connections.values()]) connection.reverify();
+  }
+
   /**
    * New connections show the new certificate; live ones stay.
    *

@@ -79,7 +79,7 @@ export const securitySection = (folder: string) =>
     privateKeyFile: path(folder),
     revocationListFiles: z.array(path(folder)).max(16).default([]),
     identityKeyFile: path(folder),
-    trustReloadIntervalMs: ms(1000, DAY_MS).default(MINUTE_MS),
+    trustReloadIntervalMs: ms(1000, DAY_MS).default(5_000),
   });
 
 /** Keys of `[[security.authorities]]`. */

@@ -181,7 +181,12 @@ export class MpcNode {
       await votes.prune(clock.nowMs());
       await ledger.prune(options.presignatureLifetimeMs).catch((error: unknown) => log.warn({ err: error }));
     });
-    const stopFollowing = followRevocations(options.trust, { intervalMs: options.trustReloadIntervalMs, clock, log });
+    const stopFollowing = followRevocations(options.trust, {
+      intervalMs: options.trustReloadIntervalMs,
+      clock,
+      log,
+      reverifyPeers: () => mesh?.reverifyPeers(),
+    });
     const stopChores = (): void => {
       stopPruning();
       stopFollowing();

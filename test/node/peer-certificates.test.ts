@@ -1,10 +1,11 @@
 import assert from "node:assert/strict";
-import { cp, mkdtemp, rm } from "node:fs/promises";
+import { cp, mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { Unavailable } from "../../src/crypto/fault.js";
 import { createDevelopmentPki, type DevelopmentPki } from "../../src/network/identity/development-pki.js";
+import { PkiFolder } from "../../src/network/identity/pki-folder.js";
 import { Roster } from "../../src/network/identity/roster.js";
 import { loadTlsCredentials } from "../../src/network/identity/tls-credentials.js";
 import { TrustFiles } from "../../src/network/identity/trust-files.js";
@@ -128,5 +129,33 @@ describe("the certificate verifier over real QUIC", () => {
       (fault) => fault instanceof Unavailable && fault.code === "peers-not-ready",
     );
     await mesh.close();
+  });
+
+  // Last: node-2 stays revoked.
+  it("cuts a live connection off once its certificate is revoked, and does not let it in again", async () => {
+    const credentials = await credentialsIn(folderOf(pki, "node-2"), "node-2");
+    const mesh = await start("node-2", credentials);
+    try {
+      await mesh.ready(["node-1"], 3_000);
+      const state = () => server.status().find(({ nodeId }) => nodeId === "node-2")?.state;
+      server.reverifyPeers();
+      assert.equal(state(), "active", "a good certificate stays");
+      const passphrase = (await readFile(pki.passphrasePath, "utf8")).trim();
+      const authority = new PkiFolder(join(folder, "pki"), context);
+      await authority.revoke({ which: { nodeId: "node-2" }, reason: "key-compromise", passphrase });
+      await trust.readRevocations();
+      refusals.length = 0;
+      server.reverifyPeers();
+      assert.deepEqual(refusals, ["revoked"]);
+      assert.notEqual(state(), "active");
+      // The close is on its way; from then on every attempt of node-2 ends in a refusal.
+      for (let wait = 0; mesh.status()[0]?.state === "active" && wait < 100; wait++) {
+        await new Promise((resolve) => setTimeout(resolve, 20));
+      }
+      await assert.rejects(mesh.ready(["node-1"], 1_500));
+      assert.notEqual(state(), "active");
+    } finally {
+      await mesh.close();
+    }
   });
 });

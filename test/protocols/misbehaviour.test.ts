@@ -6,21 +6,23 @@ import { type Evidence, EvidenceSchema } from "../../gen/mpcwallet/session/v1/se
 import { Point, Scalar, scalar } from "../../src/crypto/curve.js";
 import { PeerFault } from "../../src/crypto/fault.js";
 import { type FrostSigning, frostSign } from "../../src/protocols/frost/sign.js";
-import type { KeyShare } from "../../src/protocols/key-share.js";
+import { encodePublicKeyPackage, type KeyShare } from "../../src/protocols/key-share.js";
 import { type KeygenParameters, keygen } from "../../src/protocols/keygen.js";
+import { decodeEnvelope, encodeEnvelope, signEnvelope } from "../../src/session/envelope.js";
 import { type PartyId, partyId } from "../../src/session/party.js";
 import type { Protocol, Round } from "../../src/session/protocol.js";
 import type { SessionContext } from "../../src/session/session.js";
 import {
   cheating,
   evidenceOf,
-  identitySeed,
   judged,
   outputs,
   type Run,
   SeededRandom,
+  signAs,
   simulate,
 } from "../session/simulation.js";
+import type { JudgeInput } from "./judge-process.js";
 
 const CHEAT = 3;
 
@@ -169,12 +171,13 @@ describe("key generation names whoever", () => {
   });
 });
 
-describe("FROST signing names whoever", () => {
+/** Three of three sign two messages. */
+function frostRun(): Run<FrostSigning, Scalar, readonly Uint8Array[]> {
   const shares = outputs(simulate({ ...keygenRun, pub: { ...keygenRun.pub, threshold: 3 } }));
   const key = shares.get(partyId(1));
   assert.ok(key !== undefined);
   const random = new SeededRandom("frost misbehaviour");
-  const signing: Run<FrostSigning, Scalar, readonly Uint8Array[]> = {
+  return {
     protocol: frostSign,
     ids: [1, 2, 3],
     pub: {
@@ -185,6 +188,10 @@ describe("FROST signing names whoever", () => {
     secret: (party: PartyId) => shares.get(party)?.secretShare ?? Scalar.zero,
     seed: "frost misbehaviour",
   };
+}
+
+describe("FROST signing names whoever", () => {
+  const signing = frostRun();
   const cheats: readonly { name: string; round: string; check: string; change: (m: Loose) => void }[] = [
     {
       name: "sends a wrong share for the first message",
@@ -237,29 +244,76 @@ describe("FROST signing names whoever", () => {
 });
 
 describe("a judge in another process", () => {
-  it("confirms evidence from public facts alone, and rejects it against anybody else", () => {
+  const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString("hex");
+  function ask(context: SessionContext<unknown>, session: JudgeInput["session"], evidence: Evidence): string {
+    const parties = context.group.parties.map(({ id, nodeId, identityKey }) => ({
+      id,
+      nodeId,
+      identityKey: hex(identityKey),
+    }));
+    const input: JudgeInput = {
+      sessionId: hex(context.sessionId),
+      parties,
+      session,
+      evidence: toJsonString(EvidenceSchema, evidence),
+    };
+    const options = { input: JSON.stringify(input), encoding: "utf8" } as const;
+    return execFileSync(process.execPath, ["dist/test/protocols/judge-process.js"], options).trim();
+  }
+  const innocent = ({ accuser }: Evidence): number => [1, 2].find((id) => id !== accuser) ?? 0;
+  const keygenSession = { protocol: "keygen", pub: keygenRun.pub } as const;
+
+  it("confirms a bad DKG share, and nothing against anybody else", () => {
     const evidence = assertCaught(keygenRun, {
       round: "share",
       check: "share-on-polynomial",
       change: (m: Loose) => otherScalar(m.share),
     });
-    const { sessionId, group } = simulate(keygenRun).context;
-    const facts = {
-      sessionId: Buffer.from(sessionId).toString("hex"),
-      parties: group.parties.map(({ id, nodeId, identityKey }) => ({
-        id,
-        nodeId,
-        identityKey: Buffer.from(identityKey).toString("hex"),
+    const { context } = simulate(keygenRun);
+    assert.equal(ask(context, keygenSession, evidence), "guilty");
+    assert.equal(ask(context, keygenSession, { ...evidence, accused: innocent(evidence) }), "not proved");
+  });
+
+  it("confirms a bad FROST share, and nothing against anybody else", () => {
+    const signing = frostRun();
+    const evidence = assertCaught(signing, {
+      round: "shares",
+      check: "signature-share",
+      change: (m: Loose) => otherScalar(m.shares[0]),
+    });
+    const session = {
+      protocol: "frost-sign",
+      key: hex(encodePublicKeyPackage(signing.pub.key)),
+      items: signing.pub.items.map(({ message, bip32Tweak }) => ({
+        message: hex(message),
+        bip32Tweak: bip32Tweak.toString(16),
       })),
-      pub: keygenRun.pub,
-    };
-    const ask = (accusation: Evidence): string =>
-      execFileSync(process.execPath, ["dist/test/protocols/keygen-judge.js"], {
-        input: JSON.stringify({ ...facts, evidence: toJsonString(EvidenceSchema, accusation) }),
-        encoding: "utf8",
-      }).trim();
-    assert.equal(ask(evidence), "guilty");
-    assert.equal(ask({ ...evidence, accused: evidence.accuser === 1 ? 2 : 1 }), "not proved");
-    assert.equal(identitySeed(1).length, 32);
+      authorization: hex(signing.pub.authorization),
+    } as const;
+    const { context } = simulate(signing);
+    assert.equal(ask(context, session, evidence), "guilty");
+    assert.equal(ask(context, session, { ...evidence, accused: innocent(evidence) }), "not proved");
+    assert.equal(ask(context, { ...session, authorization: "00" }, evidence), "not proved", "another session");
+  });
+
+  it("confirms an equivocating broadcaster, and nothing against anybody else", () => {
+    // Party 1 gets another commitment than party 2, both signed by the cheat.
+    const outcome = simulate({
+      ...keygenRun,
+      dishonest: [CHEAT],
+      wire: ({ from, to, bytes }) => {
+        const envelope = decodeEnvelope(bytes);
+        if (from !== CHEAT || to !== 1 || envelope?.round !== "commitment") return bytes;
+        const payload = Uint8Array.of(0x0a, 32, ...new Uint8Array(32).fill(7));
+        const { ssid, round, echo } = envelope;
+        const fields = { ssid, round, echo, sender: partyId(CHEAT), recipient: 0 as const, payload };
+        return encodeEnvelope(signEnvelope(fields, signAs(CHEAT)));
+      },
+    });
+    const [evidence] = evidenceOf(outcome.progress.get(partyId(1)));
+    assert.ok(evidence !== undefined && evidence.check === "equivocation");
+    assert.equal(evidence.accused, CHEAT);
+    assert.equal(ask(outcome.context, keygenSession, evidence), "guilty");
+    assert.equal(ask(outcome.context, keygenSession, { ...evidence, accused: 2 }), "not proved");
   });
 });

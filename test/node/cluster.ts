@@ -56,6 +56,7 @@ function fixturePrimes(party: number): PrimeSource {
   return {
     prepare: async () => undefined,
     take: async () => testPrimes(security112, party),
+    progress: { ready: 0, drawing: undefined },
     close: async () => undefined,
   };
 }

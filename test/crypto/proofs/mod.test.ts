@@ -8,7 +8,9 @@ import * as mod from "../../../src/crypto/proofs/mod.js";
 import { security112 } from "../../../src/crypto/security-profile.js";
 import {
   fourPrimes,
+  modulusDividingItsOrder,
   modulusOfSmallPrimes,
+  modulusWithFactor,
   nonBlumPrimes,
   primeModulus,
   smallPrimes,
@@ -181,6 +183,38 @@ describe("mod under attack", () => {
       }
     }
     assert.equal(mod.verify(context, { key }, { w, entries }), true);
+  });
+
+  it("rejects a modulus that shares a prime with its order, where only the roots are missing", () => {
+    const [p, q] = modulusDividingItsOrder();
+    const key = new PaillierKey(p * q, security112);
+    const { proof, answered } = bestEffort(key, [p, q], nonresidue(key.N));
+    assert.equal(answered, 128);
+    assert.equal(mod.verify(context, { key }, proof), false);
+  });
+
+  it("rejects a factor below 2^16 though every equation holds, and takes one above", () => {
+    for (const { p, holds } of [
+      { p: 65_519n, holds: false },
+      { p: 65_539n, holds: true },
+    ]) {
+      const [small, q] = modulusWithFactor(p);
+      const key = new PaillierKey(small * q, security112);
+      const { proof, answered } = bestEffort(key, [small, q], nonresidue(key.N));
+      assert.equal(answered, 128);
+      assert.equal(mod.verify(context, { key }, proof), holds, `${p}`);
+    }
+  });
+
+  it("rejects one wrong root, wherever it stands", () => {
+    const { key, secret } = testParty(security112, 1);
+    const { w, entries } = mod.prove(context, { key }, { secret }, random);
+    for (const at of [0, 15, 16, 31, 32, 63, 79, 95, 111, 112, 127]) {
+      for (const wrong of [(z: bigint) => key.N - z, (z: bigint) => (z * 2n) % key.N]) {
+        const changed = entries.map((entry, i) => (i === at ? { ...entry, z: wrong(entry.z) } : entry));
+        assert.equal(mod.verify(context, { key }, { w, entries: changed }), false, `${at}`);
+      }
+    }
   });
 
   it("rejects x and z out of Z*_N or not canonical", () => {

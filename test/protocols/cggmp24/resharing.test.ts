@@ -24,6 +24,7 @@ import {
   otherScalar,
   remembering,
 } from "./dishonesty.js";
+import { rememberPowers } from "./remembered-powers.js";
 
 /** g^{Σ λ_i x_i} of some shares. */
 function interpolate(shares: ReadonlyMap<PartyId, KeyShare>, ids: readonly number[]): Point {
@@ -69,6 +70,8 @@ function signs(wallet: Ceremony, signers: readonly number[], seed: string): void
     assert.ok(signature?.verifies(message.digest, wallet.key.groupKey));
   }
 }
+
+rememberPowers();
 
 describe("refresh", () => {
   const old = ceremony({ threshold: 2, n: 3 }, "refresh");

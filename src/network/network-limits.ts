@@ -31,6 +31,10 @@ export interface NetworkLimits {
   /** Bytes written and not yet sent, per stream, before the writer is slowed down. */
   readonly sendBufferBytes: number;
 
+  /** Bytes of a UDP datagram that we send, 1,200 to 16,383: over a network, and to a loopback address. */
+  readonly pathDatagramBytes: number;
+  readonly loopbackDatagramBytes: number;
+
   readonly idleTimeoutMs: number;
   readonly keepAliveIntervalMs: number;
   readonly connectTimeoutMs: number;
@@ -60,6 +64,10 @@ export const DEFAULT_LIMITS: NetworkLimits = {
   headFields: 64,
   receiveBufferBytes: 256 * 1024,
   sendBufferBytes: 256 * 1024,
+
+  // Fits every path of 1,400 bytes and more after IPv6, UDP and tunnel headers.
+  pathDatagramBytes: 1_350,
+  loopbackDatagramBytes: 16_383,
 
   idleTimeoutMs: 10_000,
   keepAliveIntervalMs: 2_500,

@@ -5,6 +5,7 @@ import { isIPv6 } from "node:net";
 import type { Config, SendInfo } from "@matrixai/quic/native/types.js";
 import type { Clock, Random } from "../crypto/ambient.js";
 import { InvalidInput, Unavailable } from "../crypto/fault.js";
+import { datagramBytes, MAX_DATAGRAM_BYTES } from "./datagram-size.js";
 import type { NetworkLimits } from "./network-limits.js";
 import { PacketBudget } from "./packet-budget.js";
 import { CONNECTION_ID_BYTES, MIN_INITIAL_BYTES, type PacketHeader, parsePacketHeader } from "./packet-header.js";
@@ -34,8 +35,8 @@ export interface EndpointDependencies {
 }
 
 const APPLICATION_PROTOCOL = "mpc-wallet/1";
-/** Fits every path of 1,400 bytes and more after IPv6, UDP and tunnel headers. */
-const DATAGRAM_BYTES = 1_350;
+/** Retry, version negotiation: a stranger is never answered with more than it sent. */
+const STATELESS_REPLY_BYTES = MIN_INITIAL_BYTES;
 const READ_SCRATCH_BYTES = 64 * 1024;
 const SOCKET_BUFFER_BYTES = 4 * 1024 * 1024;
 /** Smallest stateless reset (RFC 9000, section 10.3). A reset is shorter than what it answers, so no two resets loop. */
@@ -77,7 +78,7 @@ export class QuicEndpoint {
   #credentials: TransportCredentials;
   #resetKey: Buffer;
   #flushScheduled = false;
-  #sendBuffer = Buffer.allocUnsafeSlow(DATAGRAM_BYTES);
+  #sendBuffer = Buffer.allocUnsafeSlow(MAX_DATAGRAM_BYTES);
   #accepting = true;
   #closed = false;
 
@@ -151,7 +152,7 @@ export class QuicEndpoint {
     socket.removeAllListeners("error");
     const endpoint = new QuicEndpoint(options, dependencies, { binding, socket });
     try {
-      endpoint.#config();
+      endpoint.#config(host);
       return endpoint;
     } catch (error) {
       socket.close();
@@ -173,7 +174,7 @@ export class QuicEndpoint {
     const previous = this.#credentials;
     this.#credentials = credentials;
     try {
-      this.#config();
+      this.#config(this.#local.host);
     } catch (error) {
       this.#credentials = previous;
       throw error;
@@ -195,7 +196,7 @@ export class QuicEndpoint {
     }
     const scid = this.#dependencies.random.bytes(CONNECTION_ID_BYTES);
     const remote = { host, port: peer.port };
-    const native = this.#host.binding.Connection.connect(null, scid, this.#local, remote, this.#config());
+    const native = this.#host.binding.Connection.connect(null, scid, this.#local, remote, this.#config(host));
     return this.#adopt(
       new QuicConnection(
         {
@@ -287,7 +288,7 @@ export class QuicEndpoint {
     const remote = { host: proved.from.address, port: proved.from.port };
     let connection: QuicConnection;
     try {
-      const config = this.#config(resetToken(this.#resetKey, dcid));
+      const config = this.#config(remote.host, resetToken(this.#resetKey, dcid));
       const native = this.#host.binding.Connection.accept(dcid, proved.originalDcid, this.#local, remote, config);
       connection = new QuicConnection(
         { key: connectionKey(dcid), role: "server", native, local: this.#local, remote, expectedNodeId: undefined },
@@ -321,7 +322,7 @@ export class QuicEndpoint {
   }
 
   #reply(to: { address: string; port: number }, write: (out: Buffer) => number): void {
-    const out = Buffer.allocUnsafe(DATAGRAM_BYTES);
+    const out = Buffer.allocUnsafe(STATELESS_REPLY_BYTES);
     try {
       this.#socket.send(out, 0, write(out), to.port, to.address);
     } catch {
@@ -359,7 +360,7 @@ export class QuicEndpoint {
       const [length, { to }] = packet;
       this.#socket.send(this.#sendBuffer, 0, length, to.port, to.host);
       // Node sends at once and copies; only when the kernel's buffer is full it keeps our bytes, which then stay theirs.
-      if (this.#socket.getSendQueueCount() > 0) this.#sendBuffer = Buffer.allocUnsafeSlow(DATAGRAM_BYTES);
+      if (this.#socket.getSendQueueCount() > 0) this.#sendBuffer = Buffer.allocUnsafeSlow(MAX_DATAGRAM_BYTES);
     }
   }
 
@@ -375,7 +376,8 @@ export class QuicEndpoint {
     this.#dirty.delete(connection);
   }
 
-  #config(statelessResetToken?: Buffer): Config {
+  /** @param remote address of the peer, which decides how large datagrams are */
+  #config(remote: string, statelessResetToken?: Buffer): Config {
     const { binding } = this.#host;
     const { limits } = this.#options;
     let config: Config;
@@ -400,8 +402,8 @@ export class QuicEndpoint {
     }
     config.setApplicationProtos([APPLICATION_PROTOCOL]);
     config.setMaxIdleTimeout(limits.idleTimeoutMs);
-    config.setMaxRecvUdpPayloadSize(DATAGRAM_BYTES);
-    config.setMaxSendUdpPayloadSize(DATAGRAM_BYTES);
+    config.setMaxRecvUdpPayloadSize(MAX_DATAGRAM_BYTES);
+    config.setMaxSendUdpPayloadSize(datagramBytes(remote, limits));
     config.setInitialMaxData(UNLIMITED_BYTES);
     config.setMaxConnectionWindow(UNLIMITED_BYTES);
     config.setInitialMaxStreamDataBidiLocal(STREAM_WINDOW_BYTES);

@@ -37,6 +37,7 @@ export interface EndpointDependencies {
 const APPLICATION_PROTOCOL = "mpc-wallet/1";
 /** Retry, version negotiation: a stranger is never answered with more than it sent. */
 const STATELESS_REPLY_BYTES = MIN_INITIAL_BYTES;
+const INCARNATION_BYTES = 8;
 const READ_SCRATCH_BYTES = 64 * 1024;
 const SOCKET_BUFFER_BYTES = 4 * 1024 * 1024;
 /** Smallest stateless reset (RFC 9000, section 10.3). A reset is shorter than what it answers, so no two resets loop. */
@@ -108,6 +109,7 @@ export class QuicEndpoint {
       limits: options.limits,
       clock: dependencies.clock,
       nodeId: options.nodeId,
+      incarnation: dependencies.random.bytes(INCARNATION_BYTES),
       verifier: dependencies.verifier,
       readScratch: Buffer.allocUnsafeSlow(READ_SCRATCH_BYTES),
       scheduleFlush: (connection) => this.#scheduleFlush(connection),

@@ -22,7 +22,7 @@ export interface PeerAddress {
 
 /**
  * idle: waits for the peer to dial, or not started. connecting: an attempt runs. active: calls flow. degraded: connected, but
- * the last health check failed. dead: lost, and the next attempt is waited for.
+ * it is silent or the last health check failed. dead: lost, and the next attempt is waited for.
  */
 export type LinkState = "idle" | "connecting" | "active" | "degraded" | "dead";
 
@@ -55,6 +55,8 @@ export interface PeerLinkDependencies {
   dial(peer: { nodeId: string; host: string; port: number }): Promise<QuicConnection>;
 }
 
+const NOT_NEEDED = "the silent connection lives";
+
 interface Waiter {
   readonly admit: (connection: QuicConnection) => void;
   readonly refuse: (fault: Unavailable) => void;
@@ -73,6 +75,8 @@ export class PeerLink {
   #state: LinkState = "idle";
   #connection: QuicConnection | undefined;
   #dialling: QuicConnection | undefined;
+  /** The live connection is silent. */
+  #silent = false;
   #attempt = 0;
   #connections = 0;
   #lastFault: Unavailable | undefined;
@@ -146,6 +150,7 @@ export class PeerLink {
     const previous = this.#connection;
     this.#connection = connection;
     if (connection === this.#dialling) this.#dialling = undefined;
+    this.#silent = false;
     this.#connections += 1;
     this.#attempt = 0;
     this.#cancelRedial?.();
@@ -154,6 +159,27 @@ export class PeerLink {
     for (const waiter of [...this.#waiters]) waiter.admit(connection);
     this.#cancelHealth?.();
     void this.#checkHealth(connection);
+  }
+
+  /**
+   * The peer stopped answering pings. It may be busy, so calls go on; or our address may have changed for it, so we dial
+   * again beside the silent connection.
+   */
+  silent(connection: QuicConnection): void {
+    if (connection !== this.#connection) return;
+    this.#become("degraded");
+    this.#silent = true;
+    if (this.dials) void this.#dial();
+  }
+
+  /** A silent peer is back: nothing has to be replaced. */
+  heard(connection: QuicConnection): void {
+    if (connection !== this.#connection) return;
+    this.#become("active");
+    this.#silent = false;
+    const attempt = this.#dialling;
+    this.#dialling = undefined;
+    attempt?.close(CLOSE.superseded, NOT_NEEDED);
   }
 
   /** A connection with this peer ended, active or not. */
@@ -165,6 +191,7 @@ export class PeerLink {
     if (connection === this.#dialling) this.#dialling = undefined;
     if (connection === this.#connection) {
       this.#connection = undefined;
+      this.#silent = false;
       this.#cancelHealth?.();
     }
     if (this.#connection !== undefined) return;
@@ -205,21 +232,29 @@ export class PeerLink {
     return connection.openStream(trafficClass, signal);
   }
 
+  /** Dials when there is no connection, or only a silent one. */
   async #dial(): Promise<void> {
     const { host, port } = this.#address;
-    if (this.#stopped || this.#connection !== undefined || this.#dialling !== undefined) return;
-    this.#become("connecting");
+    if (this.#stopped || this.#dialling !== undefined || !this.#lacksConnection()) return;
+    if (this.#connection === undefined) this.#become("connecting");
     try {
       if (host === undefined || port === undefined) {
         throw new Unavailable("address-unknown", `no address to dial ${this.nodeId}`, { peer: this.nodeId });
       }
-      this.#dialling = await this.#dependencies.dial({ nodeId: this.nodeId, host, port });
+      const attempt = await this.#dependencies.dial({ nodeId: this.nodeId, host, port });
+      if (this.#lacksConnection()) this.#dialling = attempt;
+      else attempt.close(CLOSE.superseded, NOT_NEEDED);
     } catch (error) {
+      if (this.#connection !== undefined) return;
       this.#lastFault =
         error instanceof Unavailable ? error : new Unavailable("dial-failed", `cannot dial ${this.nodeId}`, {}, error);
       this.#become("dead");
       this.#redial();
     }
+  }
+
+  #lacksConnection(): boolean {
+    return this.#connection === undefined || this.#silent;
   }
 
   #redial(): void {

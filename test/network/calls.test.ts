@@ -1,5 +1,4 @@
 import assert from "node:assert/strict";
-import { createSocket } from "node:dgram";
 import { setMaxListeners } from "node:events";
 import { after, before, describe, it } from "node:test";
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
@@ -28,6 +27,7 @@ import {
   type TestNode,
 } from "./test-mesh.js";
 import { PRODUCE } from "./test-service.js";
+import { UdpProxy } from "./udp-proxy.js";
 
 interface Seen {
   running: number;
@@ -437,26 +437,6 @@ describe("limits of calls", () => {
   });
 });
 
-/** A wire that loses packets, by a seeded sequence so that a run can be repeated. */
-async function lossyWire(toPort: number, lossPercent: number) {
-  let state = 12_345;
-  const lost = () => {
-    state = (Math.imul(state, 1_103_515_245) + 12_345) & 0x7fff_ffff;
-    return (state >>> 8) % 100 < lossPercent;
-  };
-  const [near, far] = [createSocket("udp4").unref(), createSocket("udp4").unref()];
-  let back = 0;
-  near.on("message", (datagram, { port }) => {
-    back = port;
-    if (!lost()) far.send(datagram, toPort, "127.0.0.1");
-  });
-  far.on("message", (datagram) => {
-    if (!lost()) near.send(datagram, back, "127.0.0.1");
-  });
-  await Promise.all([near, far].map((socket) => new Promise<void>((done) => socket.bind(0, "127.0.0.1", done))));
-  return { port: near.address().port, close: () => [near, far].map((socket) => socket.close()) };
-}
-
 describe("loss", () => {
   for (const [lossPercent, count] of [
     [5, 300],
@@ -465,7 +445,8 @@ describe("loss", () => {
     it(`${lossPercent} % of the packets lost: every call is answered`, async () => {
       const authority = await TestAuthority.create("loss");
       const b = await startNode({ nodeId: "node-b", authority, peers: [{ nodeId: "node-a" }] });
-      const wire = await lossyWire(b.mesh.port, lossPercent);
+      const wire = await UdpProxy.start(b.mesh.port);
+      wire.lossPercent = lossPercent;
       const peers = [{ nodeId: "node-b", host: "127.0.0.1", port: wire.port }];
       const a = await startNode({ nodeId: "node-a", authority, peers });
       await a.mesh.ready(["node-b"], 30_000);

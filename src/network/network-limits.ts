@@ -49,10 +49,16 @@ export interface NetworkLimits {
   readonly redialDelaysMs: readonly number[];
   /** How long close() waits for calls that run. */
   readonly drainMs: number;
+  /** Keep a second connection with each peer that we dial, to which calls move at once when the first one dies. */
+  readonly standby: boolean;
+  /** A connection that we dialled is replaced after this time, so that both sides come to show their newest certificates. */
+  readonly connectionMaxAgeMs: number;
+  /** How long calls on a connection that was replaced may go on. */
+  readonly retireMs: number;
 }
 
 export const DEFAULT_LIMITS: NetworkLimits = {
-  connections: 128,
+  connections: 256,
   halfOpen: 32,
   unauthenticatedBytes: 64 * 1024,
   strangerPacketsPerSecond: 200,
@@ -80,4 +86,7 @@ export const DEFAULT_LIMITS: NetworkLimits = {
   healthTimeoutMs: 4_000,
   redialDelaysMs: [100, 1_000, 2_000, 4_000],
   drainMs: 5_000,
+  standby: false,
+  connectionMaxAgeMs: 12 * 3_600_000,
+  retireMs: 10 * 60_000,
 };

@@ -27,6 +27,8 @@ export interface PeerMeshDependencies {
   /** Registers what this node offers, usually `(router) => routePeer(router, handlers)`. */
   readonly router: RouterSetup;
   readonly log: NetworkLog;
+  /** A peer that had no connection has one. */
+  readonly onPeer?: (nodeId: string) => void;
 }
 
 /**
@@ -79,7 +81,12 @@ export class PeerMesh {
     // Strangers must not be able to fill the disk with lines about them.
     const strangerLog = new PacketBudget({ ...STRANGER_LINES, nowMs: dependencies.clock.monotonicMs() });
     const events: ConnectionEvents = {
-      active: (connection) => links.get(connection.peerNodeId)?.adopt(connection),
+      active: (connection) => {
+        const link = links.get(connection.peerNodeId);
+        const isFirst = link?.connection === undefined;
+        link?.adopt(connection);
+        if (link !== undefined && isFirst) dependencies.onPeer?.(connection.peerNodeId);
+      },
       stream: (stream, connection) => server.serve(stream, connection),
       silent: (connection) => links.get(connection.peerNodeId)?.silent(connection),
       heard: (connection) => links.get(connection.peerNodeId)?.heard(connection),
@@ -169,12 +176,17 @@ export class PeerMesh {
     const link = this.#links.get(nodeId);
     this.#links.delete(nodeId);
     link?.stop();
-    link?.connection?.close(CLOSE.refused, "no longer a peer");
+    link?.close(CLOSE.refused, "no longer a peer");
   }
 
   /** Judges every live peer's certificate again; call it when revocations or the roster may have changed. */
   reverifyPeers(): void {
     this.#endpoint.reverify();
+  }
+
+  /** Replaces the connections that we dialled by fresh ones, which show the newest certificates; no call fails by it. */
+  refreshConnections(): void {
+    for (const link of this.#links.values()) link.refresh();
   }
 
   /** New connections show the new certificate; live ones and their calls stay. @throws {InvalidInput} `credentials-invalid` */

@@ -33,6 +33,8 @@ export interface ConnectionHost {
   readonly limits: NetworkLimits;
   readonly clock: Clock;
   readonly nodeId: string;
+  /** Random at each start of this process. */
+  readonly incarnation: Uint8Array;
   readonly verifier: PeerVerifier;
   /** Scratch space for stream reads, shared because reads are synchronous. */
   readonly readScratch: Buffer;
@@ -66,6 +68,7 @@ export class QuicConnection {
   lastReceivedMs: number;
   #phase: ConnectionPhase = "handshake";
   #peerNodeId = "";
+  #peerIncarnation = "";
   /** DER, as the peer showed it in the handshake. */
   #peerChain: readonly Uint8Array[] | undefined;
   readonly #native: NativeConnection;
@@ -133,6 +136,16 @@ export class QuicConnection {
   /** Node id of the verified certificate; empty before. */
   get peerNodeId(): string {
     return this.#peerNodeId;
+  }
+
+  /** Certificate chain that the peer showed in the handshake, leaf first, DER; empty before. */
+  get peerChain(): readonly Uint8Array[] {
+    return this.#peerChain ?? [];
+  }
+
+  /** Differs between two lives of the peer's process; empty before the hello, and from peers that do not tell. */
+  get peerIncarnation(): string {
+    return this.#peerIncarnation;
   }
 
   get openStreams(): number {
@@ -210,8 +223,9 @@ export class QuicConnection {
   }
 
   /** The greeting is over: calls may flow. */
-  greeted(): void {
+  greeted(peerIncarnation: string): void {
     if (this.#phase !== "greeting") return;
+    this.#peerIncarnation = peerIncarnation;
     this.#phase = "active";
     this.#cancelDeadline?.();
     this.#heardMs = this.lastReceivedMs;
@@ -397,7 +411,7 @@ export class QuicConnection {
     this.#peerNodeId = verdict.nodeId;
     this.#peerChain = chain?.map((der) => Uint8Array.from(der));
     this.#phase = "greeting";
-    if (this.role === "client") new Greeting(this, this.#host.nodeId).open(this.openGreetingStream());
+    if (this.role === "client") new Greeting(this, this.#host).open(this.openGreetingStream());
   }
 
   /** Judges the peer's certificate again: what was good at the handshake may be revoked or have expired since. */
@@ -423,7 +437,7 @@ export class QuicConnection {
       return undefined;
     }
     const stream = this.#track(id, TRAFFIC_CLASSES.length - 1);
-    if (id === 0) new Greeting(this, this.#host.nodeId).answer(stream);
+    if (id === 0) new Greeting(this, this.#host).answer(stream);
     else this.#events.stream(stream, this);
     return stream;
   }

@@ -36,6 +36,7 @@ export interface EndpointDependencies {
 const APPLICATION_PROTOCOL = "mpc-wallet/1";
 /** Fits every path of 1,400 bytes and more after IPv6, UDP and tunnel headers. */
 const DATAGRAM_BYTES = 1_350;
+const INCARNATION_BYTES = 8;
 const READ_SCRATCH_BYTES = 64 * 1024;
 const SOCKET_BUFFER_BYTES = 4 * 1024 * 1024;
 /** Smallest stateless reset (RFC 9000, section 10.3). A reset is shorter than what it answers, so no two resets loop. */
@@ -107,6 +108,7 @@ export class QuicEndpoint {
       limits: options.limits,
       clock: dependencies.clock,
       nodeId: options.nodeId,
+      incarnation: dependencies.random.bytes(INCARNATION_BYTES),
       verifier: dependencies.verifier,
       readScratch: Buffer.allocUnsafeSlow(READ_SCRATCH_BYTES),
       scheduleFlush: (connection) => this.#scheduleFlush(connection),

@@ -23,6 +23,11 @@ import { TRAFFIC_CLASS_FIELD, trafficRank } from "./traffic-class.js";
 /** Context value of every call: node id in the verified certificate of the caller. Empty only outside a mesh. */
 export const peerNodeId: ContextKey<string> = createContextKey("", { description: "node id of the calling peer" });
 
+/** Context value of every call: the certificate chain that the caller showed, leaf first, DER. */
+export const peerChain: ContextKey<readonly Uint8Array[]> = createContextKey<readonly Uint8Array[]>([], {
+  description: "certificate chain of the calling peer",
+});
+
 /** Registers services on a router, as `routePeer(router, handlers)` does. */
 export type RouterSetup = (router: ConnectRouter) => void;
 
@@ -226,7 +231,9 @@ class ServerCall implements StreamConsumer {
               header,
               body: this.#body,
               signal: this.#abort.signal,
-              contextValues: createContextValues().set(peerNodeId, this.#connection.peerNodeId),
+              contextValues: createContextValues()
+                .set(peerNodeId, this.#connection.peerNodeId)
+                .set(peerChain, this.#connection.peerChain),
             });
       await this.#answer(response);
     } catch (cause) {

@@ -1,6 +1,6 @@
 import { createClient } from "@connectrpc/connect";
 import { SessionService } from "../../gen/mpcwallet/peer/v1/peer_pb.js";
-import { routePeer } from "../../gen/router.js";
+import { routePeer, routePki } from "../../gen/router.js";
 import type { PaymentPolicy } from "../consensus/policy.js";
 import type { Clock, Random } from "../crypto/ambient.js";
 import { verifyEd25519 } from "../crypto/ed25519.js";
@@ -20,9 +20,11 @@ import type { ChainSource } from "../wallet/chain-source.js";
 import { PaymentGuard } from "../wallet/payment-guard.js";
 import type { NetworkName } from "../wallet/wallet-application.js";
 import { BanRegister } from "./ban-register.js";
+import { CertificateLife, type OwnCertificate } from "./certificate-life.js";
 import { type Logger, networkLog } from "./log.js";
+import type { ProcessMetrics } from "./metrics.js";
 import { nodeHandlers } from "./node-handlers.js";
-import { followRevocations, peerVerifier } from "./peer-trust.js";
+import { peerVerifier } from "./peer-trust.js";
 import type { PrimeSource } from "./prime-pool.js";
 import { SessionExchange } from "./session-exchange.js";
 import type { SessionJob } from "./session-job.js";
@@ -35,6 +37,8 @@ export interface NodeOptions {
   readonly roster: Roster;
   readonly network: NetworkName;
   readonly credentials: TransportCredentials;
+  /** Where those credentials lie; without it they are not renewed by this process. */
+  readonly ownCertificate?: OwnCertificate;
   readonly trust: TrustFiles;
   /** How often the revocation lists are read again. */
   readonly trustReloadIntervalMs: number;
@@ -63,6 +67,7 @@ export interface NodeDependencies {
   /** Runs protocol sessions with this node's identity; closed with the node. */
   readonly sessions: SessionRunner;
   readonly chain: ChainSource;
+  readonly metrics?: ProcessMetrics;
 }
 
 /** Change addresses beyond the highest approved one that a scan still finds. */
@@ -74,11 +79,11 @@ export class MpcNode {
   readonly nodeId: string;
   readonly #mesh: PeerMesh;
   readonly #dependencies: NodeDependencies;
-  readonly #stopChores: () => void;
+  readonly #stopChores: () => Promise<void>;
 
   private constructor(
     nodeId: string,
-    parts: { mesh: PeerMesh; stopChores: () => void },
+    parts: { mesh: PeerMesh; stopChores: () => Promise<void> },
     dependencies: NodeDependencies,
   ) {
     this.nodeId = nodeId;
@@ -149,6 +154,18 @@ export class MpcNode {
       clock,
       log,
     });
+    const { metrics } = dependencies;
+    const certificates = new CertificateLife(
+      {
+        nodeId,
+        roster,
+        trust: options.trust,
+        trustReloadIntervalMs: options.trustReloadIntervalMs,
+        own: options.ownCertificate,
+        authority: undefined,
+      },
+      { clock, random, log, countRenewal: (outcome) => metrics?.countRenewal(outcome) },
+    );
     mesh = await PeerMesh.start(
       {
         nodeId,
@@ -169,8 +186,9 @@ export class MpcNode {
         clock,
         random,
         verifier: peerVerifier(options.trust, log),
-        router: (router) => void routePeer(router, handlers),
+        router: (router) => void routePki(routePeer(router, handlers), certificates.handlers),
         log: networkLog(log),
+        onPeer: (peer) => certificates.meet(peer),
       },
     );
     log.info({ event: "node-started", nodeId, port: mesh.port, wallets: shares.ids().length }, "node is up");
@@ -181,23 +199,20 @@ export class MpcNode {
       await votes.prune(clock.nowMs());
       await ledger.prune(options.presignatureLifetimeMs).catch((error: unknown) => log.warn({ err: error }));
     });
-    const stopFollowing = followRevocations(options.trust, {
-      intervalMs: options.trustReloadIntervalMs,
-      clock,
-      log,
-      reverifyPeers: () => mesh?.reverifyPeers(),
-    });
-    const stopChores = (): void => {
+    certificates.start(mesh);
+    metrics?.follow({ links: () => mesh?.status() ?? [], certificates, trust: options.trust, clock });
+    const stopChores = async (): Promise<void> => {
       stopPruning();
-      stopFollowing();
+      await certificates.stop();
     };
     return new MpcNode(nodeId, { mesh, stopChores }, dependencies);
   }
 
   /** Lets running calls finish, then closes peers, threads and stores. */
   async close(): Promise<void> {
-    this.#stopChores();
+    await this.#stopChores();
     await this.#mesh.close();
+    await this.#dependencies.metrics?.close();
     await this.#dependencies.sessions.close();
     await this.#dependencies.primes.close();
     await this.#dependencies.ledger.close();

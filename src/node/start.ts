@@ -7,7 +7,7 @@ import { profiles } from "../crypto/security-profile.js";
 import { MessageIdentity } from "../network/identity/message-identity.js";
 import { Roster } from "../network/identity/roster.js";
 import { readSecret } from "../network/identity/secret-file.js";
-import { loadTlsCredentials } from "../network/identity/tls-credentials.js";
+import { loadTlsCredentials, type TlsCredentials } from "../network/identity/tls-credentials.js";
 import { TrustFiles } from "../network/identity/trust-files.js";
 import type { NetworkLimits } from "../network/network-limits.js";
 import { DEFAULT_HTTP_BOUNDS, type HttpBounds } from "../storage/chain/bounded-http.js";
@@ -21,8 +21,10 @@ import { readPassphrase } from "../storage/passphrase.js";
 import type { SecretBytes } from "../storage/secret-bytes.js";
 import type { ChainSource } from "../wallet/chain-source.js";
 import { systemClock, systemRandom } from "./ambient.js";
+import type { OwnCertificate } from "./certificate-life.js";
 import type { NodeConfiguration } from "./configuration.js";
 import { type Logger, processLog } from "./log.js";
+import { ProcessMetrics } from "./metrics.js";
 import { MpcNode } from "./node.js";
 import { PrimePool } from "./prime-pool.js";
 import { SessionLanes } from "./session-lanes.js";
@@ -33,7 +35,8 @@ type Environment = Readonly<Record<string, string | undefined>>;
 export async function startNode(configuration: NodeConfiguration, environment: Environment): Promise<MpcNode> {
   const { node, network, security, storage, protocols, consensus, logging } = configuration;
   const log = processLog({ name: node.id, level: logging.level });
-  const member = await openMembership(configuration, node.id, log);
+  const metrics = new ProcessMetrics();
+  const member = await openMembership(configuration, { nodeId: node.id, dataFolder: node.dataFolder, log, metrics });
   const passphrase = statePassphrase(storage, environment);
   const folder = node.dataFolder;
   const random = systemRandom;
@@ -43,8 +46,9 @@ export async function startNode(configuration: NodeConfiguration, environment: E
   passphrase.erase();
   if (store.formerHolder !== undefined) log.warn({ event: "unclean-stop" }, "the last process of this node was killed");
   // A thread or a lock that is left behind would keep a process that failed to start from ending.
-  const opened: { close(): Promise<void> }[] = [store];
+  const opened: { close(): Promise<void> }[] = [store, metrics];
   try {
+    if (configuration.metrics !== undefined) await metrics.listen(configuration.metrics);
     const { cggmp24 } = protocols;
     const profile = profiles.find(({ name }) => name === cggmp24.security);
     if (profile === undefined) throw new Bug("the configuration names an unknown profile");
@@ -95,6 +99,7 @@ export async function startNode(configuration: NodeConfiguration, environment: E
         ledger,
         primes,
         chain: await openChain(configuration.bitcoin, environment),
+        metrics,
       },
     );
   } catch (error) {
@@ -106,30 +111,34 @@ export async function startNode(configuration: NodeConfiguration, environment: E
 /** Who this process is among its peers, and how it tells them from strangers. */
 export async function openMembership(
   { network, security }: Pick<NodeConfiguration, "network" | "security">,
-  nodeId: string,
-  log: Logger,
+  member: {
+    readonly nodeId: string;
+    readonly dataFolder: string;
+    readonly log: Logger;
+    readonly metrics: Pick<ProcessMetrics, "countVerdict">;
+  },
 ): Promise<{
   readonly identity: MessageIdentity;
   readonly roster: Roster;
-  readonly credentials: Awaited<ReturnType<typeof loadTlsCredentials>>;
+  readonly credentials: TlsCredentials;
+  readonly ownCertificate: OwnCertificate;
   readonly trust: TrustFiles;
   readonly limits: Partial<NetworkLimits>;
 }> {
+  const { nodeId, dataFolder, log, metrics } = member;
   const roster = new Roster(network.roster);
   const trust = await TrustFiles.load(
     {
       rootPath: security.rootCertificateFile,
       intermediatePath: security.intermediateCertificateFile,
       revocationListPaths: security.revocationListFiles,
+      keepFolder: join(dataFolder, "revocations"),
       roster,
     },
-    { clock: systemClock },
+    { clock: systemClock, count: (outcome) => metrics.countVerdict(outcome) },
   );
-  const credentials = await loadTlsCredentials({
-    nodeId,
-    keyPath: security.privateKeyFile,
-    chainPath: security.certificateFile,
-  });
+  const paths = { nodeId, keyPath: security.privateKeyFile, chainPath: security.certificateFile };
+  const credentials = await loadTlsCredentials(paths);
   const identity = MessageIdentity.fromPem(nodeId, await readSecret(security.identityKeyFile, "the identity key"));
   const limits = {
     connectTimeoutMs: network.connectTimeoutMs,
@@ -137,9 +146,11 @@ export async function openMembership(
     keepAliveIntervalMs: network.pingIntervalMs,
     streamBytes: network.messageMaxBytes,
     connectionWaitMs: Math.min(network.callTimeoutMs, network.connectTimeoutMs),
+    standby: network.hotStandby,
+    connectionMaxAgeMs: network.connectionMaxAgeMs,
   };
   log.debug({ event: "membership", nodeId, peers: roster.peers.length });
-  return { identity, roster, credentials, trust, limits };
+  return { identity, roster, credentials, ownCertificate: { paths, present: credentials }, trust, limits };
 }
 
 /** Esplora, Bitcoin Core, or both cross-checked. */

@@ -13,10 +13,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { InvalidInput } from "../../../src/crypto/fault.js";
-import { certificatesToPem, parseCertificatesPem } from "../../../src/network/identity/certificate.js";
+import { parseCertificatesPem } from "../../../src/network/identity/certificate.js";
 import { createDevelopmentPki, type DevelopmentPki } from "../../../src/network/identity/development-pki.js";
 import { PkiFolder } from "../../../src/network/identity/pki-folder.js";
-import { issueRenewal } from "../../../src/network/identity/renewal.js";
 import { readPassphraseFile } from "../../../src/network/identity/secret-file.js";
 import { loadTlsCredentials, prepareRenewal } from "../../../src/network/identity/tls-credentials.js";
 import { TrustFiles } from "../../../src/network/identity/trust-files.js";
@@ -124,17 +123,16 @@ describe("TLS credentials", () => {
     const oldChain = await chainOf("node-1");
     const renewal = await prepareRenewal(paths);
     const intermediate = await authority.openIntermediate(passphrase);
-    const publicKey = new Uint8Array(old.leaf.native.publicKey.export({ type: "spki", format: "der" }));
-    const issued = await issueRenewal(
-      { authenticated: { nodeId: "node-1", publicKey }, requestDer: renewal.requestDer, intermediate },
-      context,
-    );
+    const issued = await authority.renewUnder(intermediate, {
+      nodeId: "node-1",
+      present: old.leaf,
+      requestDer: renewal.requestDer,
+    });
     assert.ok(issued.ok);
-    await authority.recordIssued(issued.certificate, { nodeId: "node-1", issuer: intermediate.certificate });
 
     await assert.rejects(renewal.complete(old.certificateChainPem), isCode("bad-tls-credentials"));
     assert.deepEqual(await chainOf("node-1"), oldChain);
-    const made = await renewal.complete(certificatesToPem([issued.certificate, intermediate.certificate]));
+    const made = await renewal.complete(issued.issuance.chainPem);
     assert.deepEqual(await loadTlsCredentials(paths), made);
     assert.equal(statSync(paths.keyPath).mode & 0o777, 0o600);
     assert.notEqual(made.privateKeyPem, old.privateKeyPem);

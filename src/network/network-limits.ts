@@ -35,8 +35,15 @@ export interface NetworkLimits {
   readonly pathDatagramBytes: number;
   readonly loopbackDatagramBytes: number;
 
+  /** How long the head of a call may take after its stream was opened. */
+  readonly headMs: number;
+  /** How long the single message of a request may take, and how long an answer may wait for its reader. */
+  readonly transferMs: number;
+
   readonly idleTimeoutMs: number;
   readonly keepAliveIntervalMs: number;
+  /** A peer from which nothing came for so long, although it was pinged, is reported; looked at with every ping. */
+  readonly silenceMs: number;
   readonly connectTimeoutMs: number;
   /** How long a call without a deadline waits for a connection. */
   readonly connectionWaitMs: number;
@@ -75,8 +82,12 @@ export const DEFAULT_LIMITS: NetworkLimits = {
   pathDatagramBytes: 1_350,
   loopbackDatagramBytes: 16_383,
 
+  headMs: 10_000,
+  transferMs: 60_000,
+
   idleTimeoutMs: 10_000,
-  keepAliveIntervalMs: 2_500,
+  keepAliveIntervalMs: 1_000,
+  silenceMs: 1_800,
   connectTimeoutMs: 10_000,
   connectionWaitMs: 10_000,
   healthIntervalMs: 5_000,

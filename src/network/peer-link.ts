@@ -23,7 +23,7 @@ export interface PeerAddress {
 
 /**
  * idle: waits for the peer to dial, or not started. connecting: an attempt runs. active: calls flow. degraded: connected, but
- * the last health check failed. dead: lost, and the next attempt is waited for.
+ * it is silent or the last health check failed. dead: lost, and the next attempt is waited for.
  */
 export type LinkState = "idle" | "connecting" | "active" | "degraded" | "dead";
 
@@ -64,7 +64,11 @@ interface Seat {
   readonly cancelAge: () => void;
   /** To be replaced by a fresh one; serves until that is there. */
   outdated: boolean;
+  /** Nothing comes over it. */
+  silent: boolean;
 }
+
+const NOT_NEEDED = "the silent connection lives";
 
 /** A connection that takes no new calls and is closed when those that it has are over. */
 interface Retired {
@@ -184,13 +188,14 @@ export class PeerLink {
 
   /**
    * A connection with this peer is authenticated on both sides. The newest one is used. Of the others, those of a former
-   * life of the peer are over at once; one of the same life stands by or, when it is replaced, retires.
+   * life of the peer and silent ones are over at once; one of the same life stands by or, when it is replaced, retires.
    */
   adopt(connection: QuicConnection): void {
     const { clock, limits } = this.#dependencies;
     if (connection === this.#dialling) this.#dialling = undefined;
     const life = connection.peerIncarnation;
-    const isOver = (other: QuicConnection) => life === "" || other.peerIncarnation !== life;
+    const silent = this.#seats.filter((each) => each.silent).map((each) => each.connection);
+    const isOver = (other: QuicConnection) => life === "" || other.peerIncarnation !== life || silent.includes(other);
     const known = [...this.#seats, ...this.#retired].map((each) => each.connection);
     const over = new Set(known.filter(isOver));
     const others = this.#seats.filter((seat) => !over.has(seat.connection));
@@ -198,6 +203,7 @@ export class PeerLink {
     const seat: Seat = {
       connection,
       outdated: false,
+      silent: false,
       cancelAge: this.dials
         ? clock.after(this.#jittered(limits.connectionMaxAgeMs), () => this.#outdate([seat]))
         : () => {},
@@ -216,6 +222,35 @@ export class PeerLink {
     for (const waiter of [...this.#waiters]) waiter.admit(connection);
     this.#watch(connection);
     if (this.#wantsAnother()) this.#redial(STANDBY_DELAY_MS);
+  }
+
+  /**
+   * The peer stopped answering pings on a connection. It may be busy, so calls that it has go on; new ones begin on the
+   * other connection when that one is not silent. And as our address may have changed for the peer, we dial again.
+   */
+  silent(connection: QuicConnection): void {
+    const seat = this.#seats.find((each) => each.connection === connection);
+    if (seat === undefined) return;
+    seat.silent = true;
+    if (seat === this.#seats[0]) {
+      const other = this.#seats.find((each) => !each.silent);
+      if (other === undefined) this.#become("degraded");
+      else this.#moveTo(other.connection, "no answer to pings");
+    }
+    void this.#dial();
+  }
+
+  /** A silent peer is back: what is being dialled in its place is not needed. */
+  heard(connection: QuicConnection): void {
+    const seat = this.#seats.find((each) => each.connection === connection);
+    if (seat === undefined) return;
+    seat.silent = false;
+    if (seat === this.#seats[0]) this.#become("active");
+    else if (this.#seats[0]?.silent === true) this.#moveTo(connection, "heard again");
+    const attempt = this.#dialling;
+    if (this.#lacksOne() || attempt === undefined || attempt === "begun") return;
+    this.#dialling = undefined;
+    attempt.close(CLOSE.superseded, NOT_NEEDED);
   }
 
   /** A connection with this peer ended, active or not. */
@@ -304,7 +339,9 @@ export class PeerLink {
       if (host === undefined || port === undefined) {
         throw new Unavailable("address-unknown", `no address to dial ${this.nodeId}`, { peer: this.nodeId });
       }
-      this.#dialling = await this.#dependencies.dial({ nodeId: this.nodeId, host, port });
+      const attempt = await this.#dependencies.dial({ nodeId: this.nodeId, host, port });
+      this.#dialling = this.#lacksOne() ? attempt : undefined;
+      if (this.#dialling === undefined) attempt.close(CLOSE.superseded, NOT_NEEDED);
     } catch (error) {
       this.#dialling = undefined;
       this.#lastFault =
@@ -314,10 +351,13 @@ export class PeerLink {
     }
   }
 
-  /** True while a connection is missing, or one is to be replaced, and none is on its way. */
+  /** True while a connection is missing, silent, or to be replaced, and none is on its way. */
   #wantsAnother(): boolean {
-    if (!this.dials || this.#dialling !== undefined) return false;
-    const good = this.#seats.filter(({ outdated }) => !outdated).length;
+    return this.dials && this.#dialling === undefined && this.#lacksOne();
+  }
+
+  #lacksOne(): boolean {
+    const good = this.#seats.filter(({ outdated, silent }) => !outdated && !silent).length;
     return good < (this.#dependencies.limits.standby ? MAX_SEATS : 1);
   }
 

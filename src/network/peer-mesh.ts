@@ -3,6 +3,7 @@ import type { Clock, Random } from "../crypto/ambient.js";
 import { InvalidInput, Unavailable } from "../crypto/fault.js";
 import { DEFAULT_LIMITS, type NetworkLimits } from "./network-limits.js";
 import type { NetworkLog } from "./network-log.js";
+import { PacketBudget } from "./packet-budget.js";
 import { type PeerAddress, PeerLink, type PeerLinkStatus } from "./peer-link.js";
 import type { PeerVerifier } from "./peer-verifier.js";
 import { CLOSE, type ConnectionEvents } from "./quic-connection.js";
@@ -70,8 +71,15 @@ export class PeerMesh {
   static async start(options: PeerMeshOptions, dependencies: PeerMeshDependencies): Promise<PeerMesh> {
     const limits = { ...DEFAULT_LIMITS, ...options.limits };
     const { nodeId } = options;
-    const server = new RpcServer({ setup: dependencies.router, limits, log: dependencies.log });
+    const server = new RpcServer({
+      setup: dependencies.router,
+      limits,
+      clock: dependencies.clock,
+      log: dependencies.log,
+    });
     const links = new Map<string, PeerLink>();
+    // Strangers must not be able to fill the disk with lines about them.
+    const strangerLog = new PacketBudget({ ...STRANGER_LINES, nowMs: dependencies.clock.monotonicMs() });
     const events: ConnectionEvents = {
       active: (connection) => {
         const link = links.get(connection.peerNodeId);
@@ -80,9 +88,12 @@ export class PeerMesh {
         if (link !== undefined && isFirst) dependencies.onPeer?.(connection.peerNodeId);
       },
       stream: (stream, connection) => server.serve(stream, connection),
+      silent: (connection) => links.get(connection.peerNodeId)?.silent(connection),
+      heard: (connection) => links.get(connection.peerNodeId)?.heard(connection),
       closed: (connection, fault) => {
         const peer = connection.peerNodeId || connection.expectedNodeId;
         if (peer !== undefined) links.get(peer)?.lost(connection, fault);
+        if (peer === undefined && !strangerLog.take(connection.remote.host, dependencies.clock.monotonicMs())) return;
         const facts = { peer: peer ?? connection.remote.host, code: fault.code, why: fault.message };
         dependencies.log({ level: "info", event: "connection-closed", facts });
       },
@@ -217,3 +228,4 @@ export class PeerMesh {
 }
 
 const FLUSH_MS = 20;
+const STRANGER_LINES = { perSourcePerSecond: 5, perSecond: 20 };

@@ -20,6 +20,10 @@ export interface ConnectionEvents {
   active(connection: QuicConnection): void;
   /** A peer opened a stream; the owner sets its consumer before returning. */
   stream(stream: QuicStream, connection: QuicConnection): void;
+  /** Nothing has come from the peer for `silenceMs`: it is gone, stopped, busy or cut off. The connection waits on. */
+  silent(connection: QuicConnection): void;
+  /** A silent peer is heard again. */
+  heard(connection: QuicConnection): void;
   closed(connection: QuicConnection, fault: Unavailable): void;
 }
 
@@ -60,7 +64,7 @@ export class QuicConnection {
   readonly expectedNodeId: string | undefined;
   /** `address:port` of the peer. */
   readonly source: string;
-  /** Monotonic time of the last datagram that quiche accepted. */
+  /** Monotonic time of the last datagram. */
   lastReceivedMs: number;
   #phase: ConnectionPhase = "handshake";
   #peerNodeId = "";
@@ -82,6 +86,10 @@ export class QuicConnection {
   #stopScanMs = 0;
   #cancelStopScan: (() => void) | undefined;
   #receivedBytes = 0;
+  /** Packets that authenticated, as of the last look, and when the last of them came. */
+  #authentic = 0;
+  #heardMs = 0;
+  #silent = false;
   #lookedThisTurn = false;
   #unseen = false;
   #lost: Unavailable | undefined;
@@ -158,7 +166,10 @@ export class QuicConnection {
   /**
    * Takes a datagram. Total: a datagram that quiche refuses closes the connection at most.
    *
-   * @param source `address:port`; migration is off, so another source is not this connection
+   * Migration is off: quiche 0.18 follows a peer to a new address, but of what was in flight to the old one it repairs two
+   * packets and no more, so that streams hang. The dialling side connects again when the peer falls silent.
+   *
+   * @param source `address:port`; from another source it is not this connection's
    */
   receive(datagram: Buffer, source: string): void {
     if (source !== this.source || this.#lost !== undefined) return;
@@ -169,6 +180,7 @@ export class QuicConnection {
     }
     this.lastReceivedMs = this.#host.clock.monotonicMs();
     this.#absorb(datagram);
+    if (this.#silent) this.#noticeLife();
     // Looking through the streams costs more than the packet. The first packet of a turn is looked at right away, so that
     // a lone call is answered in this turn; the rest of a burst is looked at together, before the flush.
     if (this.#lookedThisTurn) this.#unseen = true;
@@ -216,6 +228,7 @@ export class QuicConnection {
     this.#peerIncarnation = peerIncarnation;
     this.#phase = "active";
     this.#cancelDeadline?.();
+    this.#heardMs = this.lastReceivedMs;
     this.#keepAlive();
     this.#events.active(this);
     this.#readStreams();
@@ -229,6 +242,18 @@ export class QuicConnection {
     this.#attempt(() => this.#native.close(true, code, Buffer.from(reason.slice(0, 200))));
     this.#lose(this.#closeReason);
     this.flush();
+  }
+
+  /**
+   * Forgets a connection in its handshake or after its close, without a word: whoever holds it was not let in yet, or has
+   * been told, and its owner knows nothing of it, or has been told too.
+   */
+  abandon(): void {
+    this.#lost ??= new Unavailable("connection-closed", "its place was needed", { peer: this.source, side: "local" });
+    this.#phase = "closed";
+    this.#cancelDeadline?.();
+    this.dispose();
+    this.#host.forget(this);
   }
 
   /** Stops every timer: the endpoint goes away and with it this connection. */
@@ -531,8 +556,30 @@ export class QuicConnection {
       if (this.#lost !== undefined) return;
       this.#attempt(() => this.#native.sendAckEliciting());
       this.#host.scheduleFlush(this);
+      // After a busy stretch of the event loop the packets that wait in the socket are read before this immediate.
+      setImmediate(() => this.#noticeSilence());
       this.#keepAlive();
     });
+  }
+
+  /** Only packets that authenticate count, or whoever knows the connection id could make a dead peer look alive. */
+  #noticeSilence(): void {
+    if (this.#lost !== undefined || this.#silent) return;
+    const authentic = this.#native.stats().recv;
+    if (authentic !== this.#authentic) {
+      this.#authentic = authentic;
+      this.#heardMs = this.lastReceivedMs;
+      return;
+    }
+    if (this.#host.clock.monotonicMs() - this.#heardMs < this.#host.limits.silenceMs) return;
+    this.#silent = true;
+    this.#events.silent(this);
+  }
+
+  #noticeLife(): void {
+    if (this.#native.stats().recv === this.#authentic) return;
+    this.#silent = false;
+    this.#events.heard(this);
   }
 
   #checkClosed(): void {

@@ -284,8 +284,7 @@ export class QuicEndpoint {
       from: { address: string; port: number; source: string };
     },
   ): void {
-    const { connections, halfOpen } = this.#options.limits;
-    if (this.#connections.size >= connections || this.#halfOpen() >= halfOpen) return;
+    if (!this.#makeRoom()) return;
     const { dcid } = proved.header;
     const remote = { host: proved.from.address, port: proved.from.port };
     let connection: QuicConnection;
@@ -332,12 +331,38 @@ export class QuicEndpoint {
     }
   }
 
-  #halfOpen(): number {
+  /**
+   * Makes room for a half-open connection, false when there is none. A peer is through with its handshake in milliseconds,
+   * who only holds a place stays for the whole connect timeout. So a newcomer takes the place that is held longest, by the
+   * address that holds most: a flood costs itself its places. Whoever has shown a certificate that we accept stays.
+   */
+  #makeRoom(): boolean {
+    const { connections, halfOpen } = this.#options.limits;
     let count = 0;
-    for (const { phase, role } of this.#connections.values()) {
-      if (role === "server" && (phase === "handshake" || phase === "greeting")) count += 1;
+    const waiting = new Map<string, QuicConnection[]>();
+    for (const connection of this.#connections.values()) {
+      const { phase, role, remote } = connection;
+      if (role !== "server" || (phase !== "handshake" && phase !== "greeting")) continue;
+      count += 1;
+      if (phase === "greeting") continue;
+      const ofAddress = waiting.get(remote.host);
+      if (ofAddress === undefined) waiting.set(remote.host, [connection]);
+      else ofAddress.push(connection);
     }
-    return count;
+    if (count >= halfOpen) {
+      let most: QuicConnection[] = [];
+      for (const ofAddress of waiting.values()) if (ofAddress.length > most.length) most = ofAddress;
+      if (most[0] === undefined) return false;
+      most[0].abandon();
+    }
+    if (this.#connections.size < connections) return true;
+    // Those that are closed only repeat their CLOSE for a moment.
+    for (const connection of this.#connections.values()) {
+      if (connection.phase !== "closed") continue;
+      connection.abandon();
+      return true;
+    }
+    return false;
   }
 
   // ---- sending

@@ -53,7 +53,7 @@ export const networkSection = () =>
     listenPort: port(),
     connectTimeoutMs: ms(100, MINUTE_MS).default(10_000),
     idleTimeoutMs: ms(1000, 10 * MINUTE_MS).default(10_000),
-    pingIntervalMs: ms(100, MINUTE_MS).default(2500),
+    pingIntervalMs: ms(100, MINUTE_MS).default(1000),
     callTimeoutMs: ms(100, 10 * MINUTE_MS).default(30_000),
     messageMaxBytes: count(1024, 64 << 20).default(10 << 20),
     // A second connection with each peer that this process dials.

@@ -1,5 +1,4 @@
 import assert from "node:assert/strict";
-import { createSocket } from "node:dgram";
 import { setMaxListeners } from "node:events";
 import { after, before, describe, it } from "node:test";
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
@@ -30,6 +29,7 @@ import {
   type TestNode,
 } from "./test-mesh.js";
 import { PRODUCE } from "./test-service.js";
+import { UdpProxy } from "./udp-proxy.js";
 
 interface Seen {
   running: number;
@@ -439,38 +439,12 @@ describe("limits of calls", () => {
   });
 });
 
-/** A wire that loses packets, by a seeded sequence so that a run can be repeated. */
-async function lossyWire(toPort: number, lossPercent: number) {
-  let state = 12_345;
-  const lost = () => {
-    state = (Math.imul(state, 1_103_515_245) + 12_345) & 0x7fff_ffff;
-    return (state >>> 8) % 100 < lossPercent;
-  };
-  const [near, far] = [createSocket("udp4").unref(), createSocket("udp4").unref()];
-  let back = 0;
-  let largest = 0;
-  near.on("message", (datagram, { port }) => {
-    back = port;
-    largest = Math.max(largest, datagram.length);
-    if (!lost()) far.send(datagram, toPort, "127.0.0.1");
-  });
-  far.on("message", (datagram) => {
-    largest = Math.max(largest, datagram.length);
-    if (!lost()) near.send(datagram, back, "127.0.0.1");
-  });
-  await Promise.all([near, far].map((socket) => new Promise<void>((done) => socket.bind(0, "127.0.0.1", done))));
-  return {
-    port: near.address().port,
-    largestBytes: () => largest,
-    close: () => [near, far].map((socket) => socket.close()),
-  };
-}
-
 /** "node-a" calls "node-b" over a lossy wire. */
 async function startLossyPair(lossPercent: number, limits: Partial<NetworkLimits>) {
   const authority = await TestAuthority.create("loss");
   const b = await startNode({ nodeId: "node-b", authority, limits, peers: [{ nodeId: "node-a" }] });
-  const wire = await lossyWire(b.mesh.port, lossPercent);
+  const wire = await UdpProxy.start(b.mesh.port);
+  wire.lossPercent = lossPercent;
   const peers = [{ nodeId: "node-b", host: "127.0.0.1", port: wire.port }];
   const a = await startNode({ nodeId: "node-a", authority, limits, peers });
   await a.mesh.ready(["node-b"], 30_000);
@@ -508,10 +482,14 @@ describe("loss", () => {
 describe("datagrams", () => {
   const largestOf = async (limits: Partial<NetworkLimits>) => {
     const { a, wire, close } = await startLossyPair(0, limits);
+    let largestBytes = 0;
+    wire.onDatagram = (_, datagram) => {
+      largestBytes = Math.max(largestBytes, datagram.length);
+    };
     const payload = new Uint8Array(200_000).fill(1);
     assert.equal((await control(a, "node-b").ping({ payload }, { timeoutMs: 10_000 })).payload.length, payload.length);
     await close();
-    return wire.largestBytes();
+    return largestBytes;
   };
 
   it("are large between processes of one machine", async () => {

@@ -112,6 +112,11 @@ export class CertificateLife {
     return this.#renewal?.certificate.notAfterMs;
   }
 
+  /** The chain that this process shows, DER; undefined when it does not look after it. */
+  get chainDer(): readonly Uint8Array[] | undefined {
+    return this.#renewal?.chainDer;
+  }
+
   start(mesh: PeerMesh): void {
     this.#mesh = mesh;
     this.#spread.start();
@@ -147,7 +152,7 @@ export class CertificateLife {
             {
               name: nodeId,
               renew: async (requestDer) => {
-                const chainDer = this.#renewal?.chainDer ?? [];
+                const chainDer = this.chainDer ?? [];
                 const answer = await authority.renew({ nodeId, chainDer, requestDer });
                 if (!answer.ok) throw refusal(answer.reason);
                 return answer.chainDer;

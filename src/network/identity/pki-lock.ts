@@ -1,6 +1,6 @@
 import { link, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { hostname } from "node:os";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { setTimeout as wait } from "node:timers/promises";
 import { z } from "zod";
 import type { Random } from "../../crypto/ambient.js";
@@ -33,6 +33,28 @@ type Holder = z.infer<typeof holderSchema>;
  * @throws Unavailable `pki-folder-locked` naming the holder, after `patienceMs`
  */
 export async function withPkiLock<T>(
+  folder: string,
+  options: { readonly random: Random; readonly patienceMs?: number },
+  work: () => Promise<T>,
+): Promise<T> {
+  const before = queues.get(resolve(folder));
+  const turn = (before ?? Promise.resolve()).then(() => lockedWork(folder, options, work));
+  const settled = turn.then(
+    () => {},
+    () => {},
+  );
+  queues.set(resolve(folder), settled);
+  try {
+    return await turn;
+  } finally {
+    if (queues.get(resolve(folder)) === settled) queues.delete(resolve(folder));
+  }
+}
+
+/** Work of this process stands in line; only the first of the line looks at the lock files. */
+const queues = new Map<string, Promise<void>>();
+
+async function lockedWork<T>(
   folder: string,
   options: { readonly random: Random; readonly patienceMs?: number },
   work: () => Promise<T>,

@@ -52,6 +52,7 @@ interface Waiting {
 }
 
 const STOP_SCAN_INTERVAL_MS = 10;
+const ASK_AT_MOST_STREAMS = 40;
 
 /**
  * One QUIC connection over the native binding: hands datagrams to quiche synchronously, flushes once a turn, runs the
@@ -81,6 +82,8 @@ export class QuicConnection {
   readonly #openCalls: number[] = TRAFFIC_CLASSES.map(() => 0);
   #queued = 0;
   #nextStreamId: number;
+  /** Above every stream that the peer has opened. */
+  #nextPeerStreamId: number;
   /** Streams of the peer whose request is complete: only STOP_SENDING can still cancel them. */
   readonly #answering = new Set<QuicStream>();
   #stopScanMs = 0;
@@ -122,6 +125,7 @@ export class QuicConnection {
     this.#arrival = { from: options.remote, to: options.local };
     this.source = `${options.remote.host}:${options.remote.port}`;
     this.#nextStreamId = options.role === "client" ? 0 : 1;
+    this.#nextPeerStreamId = options.role === "client" ? 1 : 0;
     this.lastReceivedMs = host.clock.monotonicMs();
     this.#cancelDeadline = host.clock.after(host.limits.connectTimeoutMs, () =>
       this.close(CLOSE.timeout, "connection was not accepted in time"),
@@ -422,12 +426,33 @@ export class QuicConnection {
   }
 
   #readStreams(): void {
-    for (const id of this.#native.readable()) {
-      if (this.#lost !== undefined) return;
-      if (this.#phase === "greeting" && id !== 0) continue;
-      const stream = this.#streams.get(id) ?? this.#acceptStream(id);
-      if (stream !== undefined && !stream.paused) this.#readStream(stream);
+    while (this.#lost === undefined && this.#native.isReadable()) {
+      const found = this.#findReadable();
+      // What is left may be paused, or not what the short search looks for: then the whole list, once.
+      for (const id of found.length > 0 ? found : this.#native.readable()) this.#readById(id);
+      if (found.length === 0) return;
     }
+  }
+
+  #readById(id: number): void {
+    if (this.#lost !== undefined || (this.#phase === "greeting" && id !== 0)) return;
+    const stream = this.#streams.get(id) ?? this.#acceptStream(id);
+    if (stream !== undefined && !stream.paused) this.#readStream(stream);
+  }
+
+  /**
+   * Streams that have something to read, or none when asking one by one would cost more than the binding's list, which costs as
+   * much as sixty such questions.
+   */
+  #findReadable(): number[] {
+    const found: number[] = [];
+    if (this.#phase !== "active" || this.#streams.size > ASK_AT_MOST_STREAMS) return found;
+    for (const [id, stream] of this.#streams) {
+      if (stream.receiving && !stream.paused && this.#native.streamReadable(id)) found.push(id);
+    }
+    // Streams that the peer has opened since; those that came out of order are for the list.
+    for (let next = this.#nextPeerStreamId; this.#native.streamReadable(next); next += 4) found.push(next);
+    return found;
   }
 
   #acceptStream(id: number): QuicStream | undefined {
@@ -437,6 +462,7 @@ export class QuicConnection {
       return undefined;
     }
     const stream = this.#track(id, TRAFFIC_CLASSES.length - 1);
+      this.#nextPeerStreamId = Math.max(this.#nextPeerStreamId, id + 4);
     if (id === 0) new Greeting(this, this.#host).answer(stream);
     else this.#events.stream(stream, this);
     return stream;
@@ -458,7 +484,10 @@ export class QuicConnection {
         return;
       }
       if (result === null) return;
-      this.#deliver(stream, scratch.subarray(0, result[0]), result[1]);
+      const [length, fin] = result;
+      this.#deliver(stream, scratch.subarray(0, length), fin);
+      // quiche fills what it is given, so there is no more.
+      if (length < scratch.length) return;
     }
   }
 

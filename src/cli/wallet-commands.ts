@@ -27,7 +27,11 @@ import {
   withGateway,
 } from "./gateway-session.js";
 import { addPaymentCommands, addSendCommand, phaseName } from "./payment-commands.js";
+import { toldWhileMade } from "./preparation-line.js";
 import { aligned, listed, type Terminal } from "./terminal.js";
+
+/** Between two lines about a wallet that is being made. */
+const PROGRESS_MS = 2_000;
 
 /** Adds the commands of a wallet's user: `wallet …`, `payment …`, `pool status`, `health`, and short names for some. */
 export function addWalletCommands(program: Command, terminal: Terminal): void {
@@ -63,7 +67,9 @@ function addCreateCommand(parent: Command, terminal: Terminal): void {
       const scheme = options.scheme === "frost" ? Scheme.FROST : Scheme.CGGMP24;
       await withGateway({ command, terminal }, async (session) => {
         terminal.progress("the nodes generate the key");
-        const { wallet } = await session.client.createWallet({ name: options.name, scheme, threshold, parties });
+        const order = { name: options.name, scheme, threshold, parties };
+        const told = { name: options.name, intervalMs: PROGRESS_MS, tell: (line: string) => terminal.progress(line) };
+        const { wallet } = await toldWhileMade(session.client, told, () => session.client.createWallet(order));
         printWallet(session, wallet);
       });
     });

@@ -12,7 +12,13 @@ import { faultFromWire } from "../network/fault-wire.js";
 import type { PeerMesh } from "../network/peer-mesh.js";
 import { decodePublicKeyPackage, keyDigest } from "../protocols/key-share.js";
 import type { GeneratedKey, KeyGeneration, KeyGenerationOrder } from "../wallet/key-generation.js";
-import type { AuxInfoOrder, PeerPresigning, PresignOrder, WaitingPresignature } from "../wallet/peer-presigning.js";
+import type {
+  AuxInfoOrder,
+  PeerPresigning,
+  PresigningProgress,
+  PresignOrder,
+  WaitingPresignature,
+} from "../wallet/peer-presigning.js";
 import type { PeerSigning, SigningAnswer, SigningOrder } from "../wallet/peer-signing.js";
 import type { PaymentOutcome, PeerVoting } from "../wallet/peer-voting.js";
 import type { Scheme } from "../wallet/wallet-application.js";
@@ -88,6 +94,14 @@ export class PeerCalls implements PeerVoting, PeerSigning, KeyGeneration, PeerPr
     });
   }
 
+  async progress(nodeId: string, signal: AbortSignal): Promise<PresigningProgress> {
+    return await this.#call(nodeId, signal, async (own) => {
+      const { primes, auxInfo } = await this.#controlOf(nodeId).getStatus({}, { signal: own });
+      const { ready = 0, found = 0, tested = 0 } = primes ?? {};
+      return { primes: { ready, found, tested }, auxInfo };
+    });
+  }
+
   async generateAuxInfo(nodeId: string, order: AuxInfoOrder, signal: AbortSignal): Promise<Uint8Array> {
     return await this.#call(nodeId, signal, async (own) => {
       const { epochId } = await this.#ceremonies(nodeId).generateAuxInfo({ ...order }, { signal: own });
@@ -110,6 +124,10 @@ export class PeerCalls implements PeerVoting, PeerSigning, KeyGeneration, PeerPr
     });
   }
 
+  #controlOf(nodeId: string): Client<typeof ControlService> {
+    return remembered(this.#control, nodeId, () => createClient(ControlService, this.#mesh.transport(nodeId)));
+  }
+
   #ceremonies(nodeId: string): Client<typeof SessionService> {
     return remembered(this.#keygen, nodeId, () => createClient(SessionService, this.#mesh.transport(nodeId, "dkg")));
   }
@@ -124,10 +142,7 @@ export class PeerCalls implements PeerVoting, PeerSigning, KeyGeneration, PeerPr
   /** Round trip through the whole RPC path. @throws Unavailable or PeerSilent */
   async ping(nodeId: string, timeoutMs: number): Promise<void> {
     await this.#call(nodeId, undefined, async (own) => {
-      const client = remembered(this.#control, nodeId, () =>
-        createClient(ControlService, this.#mesh.transport(nodeId)),
-      );
-      await client.ping({ payload: new Uint8Array() }, { timeoutMs, signal: own });
+      await this.#controlOf(nodeId).ping({ payload: new Uint8Array() }, { timeoutMs, signal: own });
     });
   }
 

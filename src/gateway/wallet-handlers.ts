@@ -7,6 +7,7 @@ import {
   Network,
   PaymentPhase,
   type PaymentSchema,
+  PreparationPhase,
   Scheme,
   VoteOutcome,
   type WalletSchema,
@@ -19,6 +20,7 @@ import type {
   BallotView,
   NetworkName,
   PaymentView,
+  PreparationView,
   Scheme as SchemeName,
   VotesView,
   WalletApplication,
@@ -113,8 +115,19 @@ export function walletHandlers(
       return { ...(await application.poolStatus(walletId)) };
     },
     async getHealth() {
-      const { healthy, parts, leader, timeMs } = await application.health();
-      return { healthy, parts: parts.map((part) => ({ ...part })), leader, timeMs: BigInt(timeMs) };
+      const { healthy, parts, leader, timeMs, preparations } = await application.health();
+      return {
+        healthy,
+        parts: parts.map((part) => ({ ...part })),
+        leader,
+        timeMs: BigInt(timeMs),
+        preparations: preparations.map(({ walletId, name, phase, nodes }) => ({
+          walletId,
+          name,
+          phase: PREPARATION_PHASE[phase],
+          nodes: nodes.map((node) => ({ ...node })),
+        })),
+      };
     },
   };
 }
@@ -161,6 +174,12 @@ const PHASE: Readonly<Record<PaymentView["phase"], PaymentPhase>> = {
   rejected: PaymentPhase.REJECTED,
   "timed-out": PaymentPhase.TIMED_OUT,
   failed: PaymentPhase.FAILED,
+};
+
+const PREPARATION_PHASE: Readonly<Record<PreparationView["phase"], PreparationPhase>> = {
+  key: PreparationPhase.KEY,
+  primes: PreparationPhase.PRIMES,
+  "auxiliary-info": PreparationPhase.AUXILIARY_INFO,
 };
 
 const VERDICT: Readonly<Record<BallotView["verdict"], BallotVerdict>> = {

@@ -29,6 +29,7 @@ import {
   requireThreshold,
   takePresignatures,
 } from "./presignature-handlers.js";
+import type { PrimePoolProgress } from "./prime-pool.js";
 import type { SessionSeat } from "./session-job.js";
 
 export interface NodeHandlerParts extends PresignatureParts {
@@ -80,6 +81,8 @@ export function nodeHandlers(parts: NodeHandlerParts): PeerHandlers {
           rttP50Us: BigInt(Math.round(link.latencyP50Us ?? 0)),
           rttP99Us: BigInt(Math.round(link.latencyP99Us ?? 0)),
         })),
+        primes: primesStatus(parts.primes.progress),
+        auxInfo: parts.auxInfoBoard.running.map((running) => ({ ...running })),
       }),
     },
     session: {
@@ -110,6 +113,13 @@ export function nodeHandlers(parts: NodeHandlerParts): PeerHandlers {
     },
   };
 }
+
+const primesStatus = ({ ready, drawing }: PrimePoolProgress) => ({
+  ready,
+  drawing: drawing !== undefined,
+  found: drawing?.found ?? 0,
+  tested: drawing?.tested ?? 0,
+});
 
 function requireRole(roster: Roster, context: HandlerContext, role: "node" | "coordinator"): void {
   const caller = context.values.get(peerNodeId);

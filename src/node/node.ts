@@ -19,6 +19,7 @@ import type { OneUseLedger } from "../storage/one-use-ledger.js";
 import type { ChainSource } from "../wallet/chain-source.js";
 import { PaymentGuard } from "../wallet/payment-guard.js";
 import type { NetworkName } from "../wallet/wallet-application.js";
+import { AuxInfoBoard } from "./aux-info-progress.js";
 import { BanRegister } from "./ban-register.js";
 import { CertificateLife, type OwnCertificate } from "./certificate-life.js";
 import { type Logger, networkLog } from "./log.js";
@@ -149,6 +150,7 @@ export class MpcNode {
       security: options.security,
       ledger: dependencies.ledger,
       primes: dependencies.primes,
+      auxInfoBoard: new AuxInfoBoard(),
       links: () => mesh?.status() ?? [],
       bans,
       clock,

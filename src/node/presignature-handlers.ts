@@ -8,9 +8,11 @@ import type { Clock } from "../crypto/ambient.js";
 import { Bug, InvalidInput, PeerFault } from "../crypto/fault.js";
 import type { SecurityProfile } from "../crypto/security-profile.js";
 import { hashTuple } from "../crypto/transcript.js";
+import { auxInfo } from "../protocols/cggmp24/aux-info.js";
 import type { StoredWallet } from "../storage/key-store.js";
 import type { ItemFacts, OneUseItem, OneUseLedger } from "../storage/one-use-ledger.js";
 import { SecretBytes } from "../storage/secret-bytes.js";
+import type { AuxInfoBoard } from "./aux-info-progress.js";
 import type { BanRegister } from "./ban-register.js";
 import { runSession } from "./banning-session.js";
 import type { Logger } from "./log.js";
@@ -27,6 +29,7 @@ export interface PresignatureParts {
   readonly shares: WalletShares;
   readonly ledger: OneUseLedger;
   readonly primes: PrimeSource;
+  readonly auxInfoBoard: AuxInfoBoard;
   readonly exchange: SessionExchange;
   readonly bans: BanRegister;
   readonly clock: Clock;
@@ -56,7 +59,8 @@ export async function generateAuxInfo(parts: PresignatureParts, { sessionId, wal
   const keyShare = Uint8Array.from(wallet.keyShare.reveal());
   // Out of the store before they are used: primes that a peer has seen a modulus of serve no other wallet.
   const job = { kind: "aux-info" as const, keyShare, profile: security, primes: await primes.take() };
-  const result = await runSession(parts, job, seat);
+  const progress = parts.auxInfoBoard.follow(walletId, auxInfo.rounds);
+  const result = await runSession(parts, job, seat, progress.onRound).finally(progress.end);
   if (result.kind !== "aux-info") throw new Bug("an aux-info session has aux info");
   const { epochId } = result;
   await shares.keepAuxInfo(wallet, result);

@@ -221,4 +221,26 @@ export interface HealthView {
   readonly parts: readonly PartHealth[];
   readonly leader: string;
   readonly timeMs: number;
+  /** Wallets that this coordinator is making now. */
+  readonly preparations: readonly PreparationView[];
+}
+
+export type PreparationPhase = "key" | "primes" | "auxiliary-info";
+
+/** How far a wallet is that is being made. */
+export interface PreparationView {
+  readonly walletId: string;
+  readonly name: string;
+  readonly phase: PreparationPhase;
+  /** Of the nodes that have answered in this phase. */
+  readonly nodes: readonly NodePreparation[];
+}
+
+export interface NodePreparation {
+  readonly nodeId: string;
+  /** Primes found, or steps done, of the present phase. */
+  readonly done: number;
+  readonly of: number;
+  /** Candidates for primes tested so far. */
+  readonly tested: number;
 }

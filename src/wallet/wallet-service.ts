@@ -40,6 +40,7 @@ import type {
   WalletApplication,
   WalletView,
 } from "./wallet-application.js";
+import { WalletPreparations } from "./wallet-preparation.js";
 import { WalletRegistry } from "./wallet-registry.js";
 
 /** The wallet as a coordinator offers it: wallets, addresses, balances, and the ceremonies of running payments. */
@@ -80,7 +81,7 @@ export const DEFAULT_SERVICE: Omit<WalletServiceOptions, "network" | "authoritie
 export interface WalletServiceDependencies
   extends Omit<CeremonyDependencies, "reservations" | "utxos" | "changeIndices" | "onChange"> {
   readonly keyGeneration: KeyGeneration;
-  readonly presigning: Pick<PeerPresigning, "prepareAuxInfo" | "generateAuxInfo">;
+  readonly presigning: Pick<PeerPresigning, "prepareAuxInfo" | "generateAuxInfo" | "progress">;
   /** Hears of a new wallet, whose pool is empty. */
   readonly onWallet: (wallet: WalletView) => void;
   readonly pools: PoolMonitor;
@@ -105,6 +106,7 @@ export class WalletService implements WalletApplication {
   readonly #reservations: UtxoReservations;
   readonly #utxos: UtxoIndex;
   readonly #feed: PaymentFeed;
+  readonly #preparations: WalletPreparations;
   readonly #running = new Map<string, { readonly ceremony: PaymentCeremony; readonly done: Promise<void> }>();
   /** Payments between their check for a known id and their first write. */
   readonly #arriving = new Map<string, Promise<PaymentRecord>>();
@@ -114,7 +116,11 @@ export class WalletService implements WalletApplication {
   constructor(options: WalletServiceOptions, dependencies: WalletServiceDependencies) {
     this.#options = options;
     this.#parts = dependencies;
-    const { chain, clock, coordination } = dependencies;
+    const { chain, clock, coordination, presigning } = dependencies;
+    this.#preparations = new WalletPreparations({
+      ask: (nodeId, signal) => presigning.progress(nodeId, signal),
+      clock,
+    });
     this.#registry = new WalletRegistry({ coordination });
     this.#addresses = new AddressBook({ coordination });
     this.#reservations = new UtxoReservations({ lockTtlMs: options.ceremony.lockTtlMs }, { coordination });
@@ -155,9 +161,8 @@ export class WalletService implements WalletApplication {
         parties,
         network: this.#options.network,
       };
-      const { groupKey, chainCode, keyDigest, publicKeyPackage } = await this.#generate(order, signal);
+      const { groupKey, chainCode, keyDigest, publicKeyPackage, epochId } = await this.#prepare(order, signal);
       const { walletId, name, scheme, threshold, network } = order;
-      const epochId = scheme === "cggmp24" ? await this.#makeAuxInfo(order, signal) : undefined;
       const createdAtMs = clock.nowMs();
       const view = { walletId, name, scheme, threshold, network, parties, groupKey, chainCode, createdAtMs };
       await this.#registry.add(view, publicKeyPackage);
@@ -196,6 +201,21 @@ export class WalletService implements WalletApplication {
     return parties;
   }
 
+  /** Everything that the nodes must make before the wallet can be used, followed for people who wait. */
+  async #prepare(
+    order: KeyGenerationOrder,
+    signal: AbortSignal | undefined,
+  ): Promise<GeneratedKey & { readonly epochId: Uint8Array | undefined }> {
+    const progress = this.#preparations.follow(order);
+    try {
+      const key = await this.#generate(order, signal);
+      const epochId = order.scheme === "cggmp24" ? await this.#makeAuxInfo(order, progress, signal) : undefined;
+      return { ...key, epochId };
+    } finally {
+      progress.end();
+    }
+  }
+
   /** All parties must name the same key: a coordinator that shows clients another one would only lose their money. */
   async #generate(order: KeyGenerationOrder, signal: AbortSignal | undefined): Promise<GeneratedKey> {
     const options = { timeoutMs: this.#options.keyGenerationTimeoutMs, signal };
@@ -208,10 +228,16 @@ export class WalletService implements WalletApplication {
   }
 
   /** Primes at every party first, since a session does not wait for minutes; then the session among all of them. */
-  async #makeAuxInfo({ walletId, parties }: KeyGenerationOrder, signal: AbortSignal | undefined): Promise<Uint8Array> {
+  async #makeAuxInfo(
+    { walletId, parties }: KeyGenerationOrder,
+    progress: Pick<ReturnType<WalletPreparations["follow"]>, "enter">,
+    signal: AbortSignal | undefined,
+  ): Promise<Uint8Array> {
     const { presigning, random } = this.#parts;
     const options = { timeoutMs: this.#options.auxInfoTimeoutMs, signal };
+    progress.enter("primes");
     await this.#together(options, parties, (nodeId, own) => presigning.prepareAuxInfo(nodeId, walletId, own));
+    progress.enter("auxiliary-info");
     const order = { sessionId: random.bytes(16), walletId };
     const epochs = await this.#together(options, parties, (nodeId, own) =>
       presigning.generateAuxInfo(nodeId, order, own),
@@ -439,7 +465,8 @@ export class WalletService implements WalletApplication {
     const cancel = clock.after(this.#options.healthTimeoutMs, () => abort.abort());
     const nodesNeeded = approvalsNeeded({ parties: roster().size, threshold: 2 });
     try {
-      return await checkHealth(probes, { nodesNeeded, leader: leader(), timeMs: clock.nowMs() }, abort.signal);
+      const facts = { nodesNeeded, leader: leader(), timeMs: clock.nowMs() };
+      return { ...(await checkHealth(probes, facts, abort.signal)), preparations: this.#preparations.running };
     } finally {
       cancel();
     }

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
 import { Transaction } from "bitcoinjs-lib";
-import type { WalletView } from "../../src/wallet/wallet-application.js";
+import type { PreparationView, WalletView } from "../../src/wallet/wallet-application.js";
 import { PayingFirm } from "./paying-firm.js";
 
 const OUTSIDE = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080";
@@ -22,9 +22,28 @@ describe("a SegWit wallet of five nodes pays over QUIC", () => {
 
   it("creates a wallet: key, then auxiliary info among all nodes", async () => {
     const startedMs = performance.now();
-    wallet = await firm.application.createWallet({ name: "segwit", scheme: "cggmp24", threshold: 3, parties: [] });
+    const seen: PreparationView[] = [];
+    const watch = setInterval(() => {
+      void firm.application.health().then(({ preparations }) => seen.push(...preparations));
+    }, 100);
+    try {
+      wallet = await firm.application.createWallet({ name: "segwit", scheme: "cggmp24", threshold: 3, parties: [] });
+    } finally {
+      clearInterval(watch);
+    }
     console.log(`# wallet ${(performance.now() - startedMs).toFixed(0)} ms`);
     assert.equal(wallet.parties.length, 5);
+    assert.ok(seen.every(({ name, walletId }) => name === "segwit" && walletId === wallet.walletId));
+    const proving = seen.filter(({ phase }) => phase === "auxiliary-info").flatMap(({ nodes }) => nodes);
+    for (const nodeId of wallet.parties) {
+      const steps = proving.filter((node) => node.nodeId === nodeId && node.of === 4).map(({ done }) => done);
+      assert.ok(
+        steps.some((step) => step >= 1),
+        `${nodeId} was seen at steps ${steps.join()}`,
+      );
+      assert.deepEqual(steps, steps.toSorted(), "steps only rise");
+    }
+    assert.deepEqual((await firm.application.health()).preparations, []);
   });
 
   it("fills the pool", async () => {

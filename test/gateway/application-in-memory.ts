@@ -32,6 +32,7 @@ export class ApplicationInMemory implements WalletApplication {
   /** Authorities whose requests are paid; with none, every request is. */
   readonly authorities = new Map<string, Uint8Array>();
   healthy = true;
+  preparations: HealthView["preparations"] = [];
   /** Watches that are running. */
   watches = 0;
   /** Errors that the next calls fail with. */
@@ -223,7 +224,13 @@ export class ApplicationInMemory implements WalletApplication {
       { name: "chain", healthy: this.healthy, detail: "" },
       { name: "node:node-1", healthy: true, detail: "" },
     ];
-    return { healthy: this.healthy, parts, leader: "coordinator-1", timeMs: Date.now() };
+    return {
+      healthy: this.healthy,
+      parts,
+      leader: "coordinator-1",
+      timeMs: Date.now(),
+      preparations: this.preparations,
+    };
   }
 }
 

@@ -20,6 +20,9 @@ class SampleNodes implements PeerPresigning {
   async generateAuxInfo(): Promise<Uint8Array> {
     return new Uint8Array(32);
   }
+  async progress() {
+    return { primes: { ready: 1, found: 0, tested: 0 }, auxInfo: [] };
+  }
   async presign(nodeId: string, order: PresignOrder): Promise<readonly Uint8Array[]> {
     this.#answer(nodeId);
     if (order.signers.some((party) => this.down.has(parties[party - 1] ?? ""))) {

@@ -160,6 +160,7 @@ export class SampleFirm {
       },
       presigning: {
         prepareAuxInfo: async () => undefined,
+        progress: async () => ({ primes: { ready: 1, found: 0, tested: 0 }, auxInfo: [] }),
         generateAuxInfo: async () => new Uint8Array(32).fill(8),
       },
       presignatures: {

@@ -16,7 +16,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file mpcwallet/peer/v1/peer.proto.
  */
 export const file_mpcwallet_peer_v1_peer: GenFile = /*@__PURE__*/
-  fileDesc("ChxtcGN3YWxsZXQvcGVlci92MS9wZWVyLnByb3RvEhFtcGN3YWxsZXQucGVlci52MSIeCgtQaW5nUmVxdWVzdBIPCgdwYXlsb2FkGAEgASgMIjAKDFBpbmdSZXNwb25zZRIPCgdwYXlsb2FkGAEgASgMEg8KB3RpbWVfbXMYAiABKAQiEgoQR2V0U3RhdHVzUmVxdWVzdCKKAQoRR2V0U3RhdHVzUmVzcG9uc2USDwoHbm9kZV9pZBgBIAEoCRIPCgd2ZXJzaW9uGAIgASgJEhEKCXVwdGltZV9tcxgDIAEoBBIsCgVwZWVycxgEIAMoCzIdLm1wY3dhbGxldC5wZWVyLnYxLlBlZXJTdGF0dXMSEgoKd2FsbGV0X2lkcxgFIAMoCSJ4CgpQZWVyU3RhdHVzEg8KB25vZGVfaWQYASABKAkSMQoFc3RhdGUYAiABKA4yIi5tcGN3YWxsZXQucGVlci52MS5Db25uZWN0aW9uU3RhdGUSEgoKcnR0X3A1MF91cxgDIAEoBBISCgpydHRfcDk5X3VzGAQgASgEIo0BCgpXYWxsZXRTcGVjEhEKCXdhbGxldF9pZBgBIAEoCRIMCgRuYW1lGAIgASgJEikKBnNjaGVtZRgDIAEoDjIZLm1wY3dhbGxldC5wZWVyLnYxLlNjaGVtZRIRCgl0aHJlc2hvbGQYBCABKA0SDwoHcGFydGllcxgFIAMoCRIPCgduZXR3b3JrGAYgASgJIlcKEkdlbmVyYXRlS2V5UmVxdWVzdBISCgpzZXNzaW9uX2lkGAEgASgMEi0KBndhbGxldBgCIAEoCzIdLm1wY3dhbGxldC5wZWVyLnYxLldhbGxldFNwZWMibAoTR2VuZXJhdGVLZXlSZXNwb25zZRIRCglncm91cF9rZXkYASABKAwSEgoKY2hhaW5fY29kZRgCIAEoDBISCgprZXlfZGlnZXN0GAMgASgMEhoKEnB1YmxpY19rZXlfcGFja2FnZRgEIAEoDCIqChVQcmVwYXJlQXV4SW5mb1JlcXVlc3QSEQoJd2FsbGV0X2lkGAEgASgJIhgKFlByZXBhcmVBdXhJbmZvUmVzcG9uc2UiPwoWR2VuZXJhdGVBdXhJbmZvUmVxdWVzdBISCgpzZXNzaW9uX2lkGAEgASgMEhEKCXdhbGxldF9pZBgCIAEoCSIrChdHZW5lcmF0ZUF1eEluZm9SZXNwb25zZRIQCghlcG9jaF9pZBgBIAEoDCJXCg5QcmVzaWduUmVxdWVzdBISCgpzZXNzaW9uX2lkGAEgASgMEhEKCXdhbGxldF9pZBgCIAEoCRIPCgdzaWduZXJzGAMgAygNEg0KBWNvdW50GAQgASgNIisKD1ByZXNpZ25SZXNwb25zZRIYChBwcmVzaWduYXR1cmVfaWRzGAEgAygMIi0KGExpc3RQcmVzaWduYXR1cmVzUmVxdWVzdBIRCgl3YWxsZXRfaWQYASABKAkiWgoZTGlzdFByZXNpZ25hdHVyZXNSZXNwb25zZRI9Cg1wcmVzaWduYXR1cmVzGAEgAygLMiYubXBjd2FsbGV0LnBlZXIudjEuV2FpdGluZ1ByZXNpZ25hdHVyZSIyChNXYWl0aW5nUHJlc2lnbmF0dXJlEgoKAmlkGAEgASgMEg8KB3NpZ25lcnMYAiADKA0i0AEKElNpZ25QYXltZW50UmVxdWVzdBISCgpzZXNzaW9uX2lkGAEgASgMEjkKCHByb3Bvc2FsGAIgASgLMicubXBjd2FsbGV0LmNvbnNlbnN1cy52MS5QYXltZW50UHJvcG9zYWwSQAoLY2VydGlmaWNhdGUYAyABKAsyKy5tcGN3YWxsZXQuY29uc2Vuc3VzLnYxLkFwcHJvdmFsQ2VydGlmaWNhdGUSDwoHc2lnbmVycxgEIAMoDRIYChBwcmVzaWduYXR1cmVfaWRzGAUgAygMIlsKE1NpZ25QYXltZW50UmVzcG9uc2USEgoKc2lnbmF0dXJlcxgBIAMoDBIwCghldmlkZW5jZRgCIAMoCzIeLm1wY3dhbGxldC5zZXNzaW9uLnYxLkV2aWRlbmNlIkEKD0V4Y2hhbmdlUmVxdWVzdBIuCgVmcmFtZRgBIAEoCzIfLm1wY3dhbGxldC5wZWVyLnYxLlNlc3Npb25GcmFtZSJCChBFeGNoYW5nZVJlc3BvbnNlEi4KBWZyYW1lGAEgASgLMh8ubXBjd2FsbGV0LnBlZXIudjEuU2Vzc2lvbkZyYW1lImAKDFNlc3Npb25GcmFtZRI0CgdvcGVuaW5nGAEgASgLMiEubXBjd2FsbGV0LnBlZXIudjEuU2Vzc2lvbk9wZW5pbmdIABISCghlbnZlbG9wZRgCIAEoDEgAQgYKBGtpbmQiJAoOU2Vzc2lvbk9wZW5pbmcSEgoKc2Vzc2lvbl9pZBgBIAEoDCJICgtWb3RlUmVxdWVzdBI5Cghwcm9wb3NhbBgBIAEoCzInLm1wY3dhbGxldC5jb25zZW5zdXMudjEuUGF5bWVudFByb3Bvc2FsIj4KDFZvdGVSZXNwb25zZRIuCgZiYWxsb3QYASABKAsyHi5tcGN3YWxsZXQuY29uc2Vuc3VzLnYxLkJhbGxvdCJLCg1Ob3RpZnlSZXF1ZXN0EhIKCnJlcXVlc3RfaWQYASABKAkSDAoEdHhpZBgCIAEoCRIYChBjb25maXJtZWRfaGVpZ2h0GAMgASgEIhAKDk5vdGlmeVJlc3BvbnNlIooBCgtGYXVsdERldGFpbBIqCgRraW5kGAEgASgOMhwubXBjd2FsbGV0LnBlZXIudjEuRmF1bHRLaW5kEgwKBGNvZGUYAiABKAkSDwoHcGFydGllcxgDIAMoCRIwCghldmlkZW5jZRgEIAMoCzIeLm1wY3dhbGxldC5zZXNzaW9uLnYxLkV2aWRlbmNlKsYBCg9Db25uZWN0aW9uU3RhdGUSIAocQ09OTkVDVElPTl9TVEFURV9VTlNQRUNJRklFRBAAEhkKFUNPTk5FQ1RJT05fU1RBVEVfSURMRRABEh8KG0NPTk5FQ1RJT05fU1RBVEVfQ09OTkVDVElORxACEhsKF0NPTk5FQ1RJT05fU1RBVEVfQUNUSVZFEAMSHQoZQ09OTkVDVElPTl9TVEFURV9ERUdSQURFRBAEEhkKFUNPTk5FQ1RJT05fU1RBVEVfREVBRBAFKkYKBlNjaGVtZRIWChJTQ0hFTUVfVU5TUEVDSUZJRUQQABIQCgxTQ0hFTUVfRlJPU1QQARISCg5TQ0hFTUVfQ0dHTVAyNBACKqwBCglGYXVsdEtpbmQSGgoWRkFVTFRfS0lORF9VTlNQRUNJRklFRBAAEhwKGEZBVUxUX0tJTkRfSU5WQUxJRF9JTlBVVBABEhoKFkZBVUxUX0tJTkRfVU5BVkFJTEFCTEUQAhIZChVGQVVMVF9LSU5EX1BFRVJfRkFVTFQQAxIaChZGQVVMVF9LSU5EX1BFRVJfU0lMRU5UEAQSEgoORkFVTFRfS0lORF9CVUcQBTK7AQoOQ29udHJvbFNlcnZpY2USTAoEUGluZxIeLm1wY3dhbGxldC5wZWVyLnYxLlBpbmdSZXF1ZXN0Gh8ubXBjd2FsbGV0LnBlZXIudjEuUGluZ1Jlc3BvbnNlIgOQAgESWwoJR2V0U3RhdHVzEiMubXBjd2FsbGV0LnBlZXIudjEuR2V0U3RhdHVzUmVxdWVzdBokLm1wY3dhbGxldC5wZWVyLnYxLkdldFN0YXR1c1Jlc3BvbnNlIgOQAgEyvQUKDlNlc3Npb25TZXJ2aWNlElwKC0dlbmVyYXRlS2V5EiUubXBjd2FsbGV0LnBlZXIudjEuR2VuZXJhdGVLZXlSZXF1ZXN0GiYubXBjd2FsbGV0LnBlZXIudjEuR2VuZXJhdGVLZXlSZXNwb25zZRJlCg5QcmVwYXJlQXV4SW5mbxIoLm1wY3dhbGxldC5wZWVyLnYxLlByZXBhcmVBdXhJbmZvUmVxdWVzdBopLm1wY3dhbGxldC5wZWVyLnYxLlByZXBhcmVBdXhJbmZvUmVzcG9uc2USaAoPR2VuZXJhdGVBdXhJbmZvEikubXBjd2FsbGV0LnBlZXIudjEuR2VuZXJhdGVBdXhJbmZvUmVxdWVzdBoqLm1wY3dhbGxldC5wZWVyLnYxLkdlbmVyYXRlQXV4SW5mb1Jlc3BvbnNlElAKB1ByZXNpZ24SIS5tcGN3YWxsZXQucGVlci52MS5QcmVzaWduUmVxdWVzdBoiLm1wY3dhbGxldC5wZWVyLnYxLlByZXNpZ25SZXNwb25zZRJzChFMaXN0UHJlc2lnbmF0dXJlcxIrLm1wY3dhbGxldC5wZWVyLnYxLkxpc3RQcmVzaWduYXR1cmVzUmVxdWVzdBosLm1wY3dhbGxldC5wZWVyLnYxLkxpc3RQcmVzaWduYXR1cmVzUmVzcG9uc2UiA5ACARJcCgtTaWduUGF5bWVudBIlLm1wY3dhbGxldC5wZWVyLnYxLlNpZ25QYXltZW50UmVxdWVzdBomLm1wY3dhbGxldC5wZWVyLnYxLlNpZ25QYXltZW50UmVzcG9uc2USVwoIRXhjaGFuZ2USIi5tcGN3YWxsZXQucGVlci52MS5FeGNoYW5nZVJlcXVlc3QaIy5tcGN3YWxsZXQucGVlci52MS5FeGNoYW5nZVJlc3BvbnNlKAEwATKvAQoQQ29uc2Vuc3VzU2VydmljZRJHCgRWb3RlEh4ubXBjd2FsbGV0LnBlZXIudjEuVm90ZVJlcXVlc3QaHy5tcGN3YWxsZXQucGVlci52MS5Wb3RlUmVzcG9uc2USUgoGTm90aWZ5EiAubXBjd2FsbGV0LnBlZXIudjEuTm90aWZ5UmVxdWVzdBohLm1wY3dhbGxldC5wZWVyLnYxLk5vdGlmeVJlc3BvbnNlIgOQAgJiBnByb3RvMw", [file_mpcwallet_consensus_v1_consensus, file_mpcwallet_session_v1_session]);
+  fileDesc("ChxtcGN3YWxsZXQvcGVlci92MS9wZWVyLnByb3RvEhFtcGN3YWxsZXQucGVlci52MSIeCgtQaW5nUmVxdWVzdBIPCgdwYXlsb2FkGAEgASgMIjAKDFBpbmdSZXNwb25zZRIPCgdwYXlsb2FkGAEgASgMEg8KB3RpbWVfbXMYAiABKAQiEgoQR2V0U3RhdHVzUmVxdWVzdCL0AQoRR2V0U3RhdHVzUmVzcG9uc2USDwoHbm9kZV9pZBgBIAEoCRIPCgd2ZXJzaW9uGAIgASgJEhEKCXVwdGltZV9tcxgDIAEoBBIsCgVwZWVycxgEIAMoCzIdLm1wY3dhbGxldC5wZWVyLnYxLlBlZXJTdGF0dXMSEgoKd2FsbGV0X2lkcxgFIAMoCRIyCgZwcmltZXMYCCABKAsyIi5tcGN3YWxsZXQucGVlci52MS5QcmltZVBvb2xTdGF0dXMSNAoIYXV4X2luZm8YCSADKAsyIi5tcGN3YWxsZXQucGVlci52MS5BdXhJbmZvUHJvZ3Jlc3MiUAoPUHJpbWVQb29sU3RhdHVzEg0KBXJlYWR5GAEgASgNEg8KB2RyYXdpbmcYAiABKAgSDQoFZm91bmQYAyABKA0SDgoGdGVzdGVkGAQgASgNIkEKD0F1eEluZm9Qcm9ncmVzcxIRCgl3YWxsZXRfaWQYASABKAkSDAoEc3RlcBgCIAEoDRINCgVzdGVwcxgDIAEoDSJ4CgpQZWVyU3RhdHVzEg8KB25vZGVfaWQYASABKAkSMQoFc3RhdGUYAiABKA4yIi5tcGN3YWxsZXQucGVlci52MS5Db25uZWN0aW9uU3RhdGUSEgoKcnR0X3A1MF91cxgDIAEoBBISCgpydHRfcDk5X3VzGAQgASgEIo0BCgpXYWxsZXRTcGVjEhEKCXdhbGxldF9pZBgBIAEoCRIMCgRuYW1lGAIgASgJEikKBnNjaGVtZRgDIAEoDjIZLm1wY3dhbGxldC5wZWVyLnYxLlNjaGVtZRIRCgl0aHJlc2hvbGQYBCABKA0SDwoHcGFydGllcxgFIAMoCRIPCgduZXR3b3JrGAYgASgJIlcKEkdlbmVyYXRlS2V5UmVxdWVzdBISCgpzZXNzaW9uX2lkGAEgASgMEi0KBndhbGxldBgCIAEoCzIdLm1wY3dhbGxldC5wZWVyLnYxLldhbGxldFNwZWMibAoTR2VuZXJhdGVLZXlSZXNwb25zZRIRCglncm91cF9rZXkYASABKAwSEgoKY2hhaW5fY29kZRgCIAEoDBISCgprZXlfZGlnZXN0GAMgASgMEhoKEnB1YmxpY19rZXlfcGFja2FnZRgEIAEoDCIqChVQcmVwYXJlQXV4SW5mb1JlcXVlc3QSEQoJd2FsbGV0X2lkGAEgASgJIhgKFlByZXBhcmVBdXhJbmZvUmVzcG9uc2UiPwoWR2VuZXJhdGVBdXhJbmZvUmVxdWVzdBISCgpzZXNzaW9uX2lkGAEgASgMEhEKCXdhbGxldF9pZBgCIAEoCSIrChdHZW5lcmF0ZUF1eEluZm9SZXNwb25zZRIQCghlcG9jaF9pZBgBIAEoDCJXCg5QcmVzaWduUmVxdWVzdBISCgpzZXNzaW9uX2lkGAEgASgMEhEKCXdhbGxldF9pZBgCIAEoCRIPCgdzaWduZXJzGAMgAygNEg0KBWNvdW50GAQgASgNIisKD1ByZXNpZ25SZXNwb25zZRIYChBwcmVzaWduYXR1cmVfaWRzGAEgAygMIi0KGExpc3RQcmVzaWduYXR1cmVzUmVxdWVzdBIRCgl3YWxsZXRfaWQYASABKAkiWgoZTGlzdFByZXNpZ25hdHVyZXNSZXNwb25zZRI9Cg1wcmVzaWduYXR1cmVzGAEgAygLMiYubXBjd2FsbGV0LnBlZXIudjEuV2FpdGluZ1ByZXNpZ25hdHVyZSIyChNXYWl0aW5nUHJlc2lnbmF0dXJlEgoKAmlkGAEgASgMEg8KB3NpZ25lcnMYAiADKA0i0AEKElNpZ25QYXltZW50UmVxdWVzdBISCgpzZXNzaW9uX2lkGAEgASgMEjkKCHByb3Bvc2FsGAIgASgLMicubXBjd2FsbGV0LmNvbnNlbnN1cy52MS5QYXltZW50UHJvcG9zYWwSQAoLY2VydGlmaWNhdGUYAyABKAsyKy5tcGN3YWxsZXQuY29uc2Vuc3VzLnYxLkFwcHJvdmFsQ2VydGlmaWNhdGUSDwoHc2lnbmVycxgEIAMoDRIYChBwcmVzaWduYXR1cmVfaWRzGAUgAygMIlsKE1NpZ25QYXltZW50UmVzcG9uc2USEgoKc2lnbmF0dXJlcxgBIAMoDBIwCghldmlkZW5jZRgCIAMoCzIeLm1wY3dhbGxldC5zZXNzaW9uLnYxLkV2aWRlbmNlIkEKD0V4Y2hhbmdlUmVxdWVzdBIuCgVmcmFtZRgBIAEoCzIfLm1wY3dhbGxldC5wZWVyLnYxLlNlc3Npb25GcmFtZSJCChBFeGNoYW5nZVJlc3BvbnNlEi4KBWZyYW1lGAEgASgLMh8ubXBjd2FsbGV0LnBlZXIudjEuU2Vzc2lvbkZyYW1lImAKDFNlc3Npb25GcmFtZRI0CgdvcGVuaW5nGAEgASgLMiEubXBjd2FsbGV0LnBlZXIudjEuU2Vzc2lvbk9wZW5pbmdIABISCghlbnZlbG9wZRgCIAEoDEgAQgYKBGtpbmQiJAoOU2Vzc2lvbk9wZW5pbmcSEgoKc2Vzc2lvbl9pZBgBIAEoDCJICgtWb3RlUmVxdWVzdBI5Cghwcm9wb3NhbBgBIAEoCzInLm1wY3dhbGxldC5jb25zZW5zdXMudjEuUGF5bWVudFByb3Bvc2FsIj4KDFZvdGVSZXNwb25zZRIuCgZiYWxsb3QYASABKAsyHi5tcGN3YWxsZXQuY29uc2Vuc3VzLnYxLkJhbGxvdCJLCg1Ob3RpZnlSZXF1ZXN0EhIKCnJlcXVlc3RfaWQYASABKAkSDAoEdHhpZBgCIAEoCRIYChBjb25maXJtZWRfaGVpZ2h0GAMgASgEIhAKDk5vdGlmeVJlc3BvbnNlIooBCgtGYXVsdERldGFpbBIqCgRraW5kGAEgASgOMhwubXBjd2FsbGV0LnBlZXIudjEuRmF1bHRLaW5kEgwKBGNvZGUYAiABKAkSDwoHcGFydGllcxgDIAMoCRIwCghldmlkZW5jZRgEIAMoCzIeLm1wY3dhbGxldC5zZXNzaW9uLnYxLkV2aWRlbmNlKsYBCg9Db25uZWN0aW9uU3RhdGUSIAocQ09OTkVDVElPTl9TVEFURV9VTlNQRUNJRklFRBAAEhkKFUNPTk5FQ1RJT05fU1RBVEVfSURMRRABEh8KG0NPTk5FQ1RJT05fU1RBVEVfQ09OTkVDVElORxACEhsKF0NPTk5FQ1RJT05fU1RBVEVfQUNUSVZFEAMSHQoZQ09OTkVDVElPTl9TVEFURV9ERUdSQURFRBAEEhkKFUNPTk5FQ1RJT05fU1RBVEVfREVBRBAFKkYKBlNjaGVtZRIWChJTQ0hFTUVfVU5TUEVDSUZJRUQQABIQCgxTQ0hFTUVfRlJPU1QQARISCg5TQ0hFTUVfQ0dHTVAyNBACKqwBCglGYXVsdEtpbmQSGgoWRkFVTFRfS0lORF9VTlNQRUNJRklFRBAAEhwKGEZBVUxUX0tJTkRfSU5WQUxJRF9JTlBVVBABEhoKFkZBVUxUX0tJTkRfVU5BVkFJTEFCTEUQAhIZChVGQVVMVF9LSU5EX1BFRVJfRkFVTFQQAxIaChZGQVVMVF9LSU5EX1BFRVJfU0lMRU5UEAQSEgoORkFVTFRfS0lORF9CVUcQBTK7AQoOQ29udHJvbFNlcnZpY2USTAoEUGluZxIeLm1wY3dhbGxldC5wZWVyLnYxLlBpbmdSZXF1ZXN0Gh8ubXBjd2FsbGV0LnBlZXIudjEuUGluZ1Jlc3BvbnNlIgOQAgESWwoJR2V0U3RhdHVzEiMubXBjd2FsbGV0LnBlZXIudjEuR2V0U3RhdHVzUmVxdWVzdBokLm1wY3dhbGxldC5wZWVyLnYxLkdldFN0YXR1c1Jlc3BvbnNlIgOQAgEyvQUKDlNlc3Npb25TZXJ2aWNlElwKC0dlbmVyYXRlS2V5EiUubXBjd2FsbGV0LnBlZXIudjEuR2VuZXJhdGVLZXlSZXF1ZXN0GiYubXBjd2FsbGV0LnBlZXIudjEuR2VuZXJhdGVLZXlSZXNwb25zZRJlCg5QcmVwYXJlQXV4SW5mbxIoLm1wY3dhbGxldC5wZWVyLnYxLlByZXBhcmVBdXhJbmZvUmVxdWVzdBopLm1wY3dhbGxldC5wZWVyLnYxLlByZXBhcmVBdXhJbmZvUmVzcG9uc2USaAoPR2VuZXJhdGVBdXhJbmZvEikubXBjd2FsbGV0LnBlZXIudjEuR2VuZXJhdGVBdXhJbmZvUmVxdWVzdBoqLm1wY3dhbGxldC5wZWVyLnYxLkdlbmVyYXRlQXV4SW5mb1Jlc3BvbnNlElAKB1ByZXNpZ24SIS5tcGN3YWxsZXQucGVlci52MS5QcmVzaWduUmVxdWVzdBoiLm1wY3dhbGxldC5wZWVyLnYxLlByZXNpZ25SZXNwb25zZRJzChFMaXN0UHJlc2lnbmF0dXJlcxIrLm1wY3dhbGxldC5wZWVyLnYxLkxpc3RQcmVzaWduYXR1cmVzUmVxdWVzdBosLm1wY3dhbGxldC5wZWVyLnYxLkxpc3RQcmVzaWduYXR1cmVzUmVzcG9uc2UiA5ACARJcCgtTaWduUGF5bWVudBIlLm1wY3dhbGxldC5wZWVyLnYxLlNpZ25QYXltZW50UmVxdWVzdBomLm1wY3dhbGxldC5wZWVyLnYxLlNpZ25QYXltZW50UmVzcG9uc2USVwoIRXhjaGFuZ2USIi5tcGN3YWxsZXQucGVlci52MS5FeGNoYW5nZVJlcXVlc3QaIy5tcGN3YWxsZXQucGVlci52MS5FeGNoYW5nZVJlc3BvbnNlKAEwATKvAQoQQ29uc2Vuc3VzU2VydmljZRJHCgRWb3RlEh4ubXBjd2FsbGV0LnBlZXIudjEuVm90ZVJlcXVlc3QaHy5tcGN3YWxsZXQucGVlci52MS5Wb3RlUmVzcG9uc2USUgoGTm90aWZ5EiAubXBjd2FsbGV0LnBlZXIudjEuTm90aWZ5UmVxdWVzdBohLm1wY3dhbGxldC5wZWVyLnYxLk5vdGlmeVJlc3BvbnNlIgOQAgJiBnByb3RvMw", [file_mpcwallet_consensus_v1_consensus, file_mpcwallet_session_v1_session]);
 
 /**
  * @generated from message mpcwallet.peer.v1.PingRequest
@@ -100,6 +100,18 @@ export type GetStatusResponse = Message<"mpcwallet.peer.v1.GetStatusResponse"> &
    * @generated from field: repeated string wallet_ids = 5;
    */
   walletIds: string[];
+
+  /**
+   * @generated from field: mpcwallet.peer.v1.PrimePoolStatus primes = 8;
+   */
+  primes?: PrimePoolStatus | undefined;
+
+  /**
+   * Of the wallets whose auxiliary info is being made now.
+   *
+   * @generated from field: repeated mpcwallet.peer.v1.AuxInfoProgress aux_info = 9;
+   */
+  auxInfo: AuxInfoProgress[];
 };
 
 /**
@@ -108,6 +120,75 @@ export type GetStatusResponse = Message<"mpcwallet.peer.v1.GetStatusResponse"> &
  */
 export const GetStatusResponseSchema: GenMessage<GetStatusResponse> = /*@__PURE__*/
   messageDesc(file_mpcwallet_peer_v1_peer, 3);
+
+/**
+ * The primes that this node draws ahead, and how far the set is that it draws now.
+ *
+ * @generated from message mpcwallet.peer.v1.PrimePoolStatus
+ */
+export type PrimePoolStatus = Message<"mpcwallet.peer.v1.PrimePoolStatus"> & {
+  /**
+   * Sets at hand.
+   *
+   * @generated from field: uint32 ready = 1;
+   */
+  ready: number;
+
+  /**
+   * @generated from field: bool drawing = 2;
+   */
+  drawing: boolean;
+
+  /**
+   * Primes found of the four of a set; 0 when none is being drawn.
+   *
+   * @generated from field: uint32 found = 3;
+   */
+  found: number;
+
+  /**
+   * Candidates for safe primes tested so far.
+   *
+   * @generated from field: uint32 tested = 4;
+   */
+  tested: number;
+};
+
+/**
+ * Describes the message mpcwallet.peer.v1.PrimePoolStatus.
+ * Use `create(PrimePoolStatusSchema)` to create a new message.
+ */
+export const PrimePoolStatusSchema: GenMessage<PrimePoolStatus> = /*@__PURE__*/
+  messageDesc(file_mpcwallet_peer_v1_peer, 4);
+
+/**
+ * @generated from message mpcwallet.peer.v1.AuxInfoProgress
+ */
+export type AuxInfoProgress = Message<"mpcwallet.peer.v1.AuxInfoProgress"> & {
+  /**
+   * @generated from field: string wallet_id = 1;
+   */
+  walletId: string;
+
+  /**
+   * Steps whose messages this node has sent, 0 to `steps`.
+   *
+   * @generated from field: uint32 step = 2;
+   */
+  step: number;
+
+  /**
+   * @generated from field: uint32 steps = 3;
+   */
+  steps: number;
+};
+
+/**
+ * Describes the message mpcwallet.peer.v1.AuxInfoProgress.
+ * Use `create(AuxInfoProgressSchema)` to create a new message.
+ */
+export const AuxInfoProgressSchema: GenMessage<AuxInfoProgress> = /*@__PURE__*/
+  messageDesc(file_mpcwallet_peer_v1_peer, 5);
 
 /**
  * How one node sees one peer.
@@ -143,7 +224,7 @@ export type PeerStatus = Message<"mpcwallet.peer.v1.PeerStatus"> & {
  * Use `create(PeerStatusSchema)` to create a new message.
  */
 export const PeerStatusSchema: GenMessage<PeerStatus> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_peer_v1_peer, 4);
+  messageDesc(file_mpcwallet_peer_v1_peer, 6);
 
 /**
  * The wallet that is to be created. Every party must be given the same.
@@ -193,7 +274,7 @@ export type WalletSpec = Message<"mpcwallet.peer.v1.WalletSpec"> & {
  * Use `create(WalletSpecSchema)` to create a new message.
  */
 export const WalletSpecSchema: GenMessage<WalletSpec> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_peer_v1_peer, 5);
+  messageDesc(file_mpcwallet_peer_v1_peer, 7);
 
 /**
  * @generated from message mpcwallet.peer.v1.GenerateKeyRequest
@@ -217,7 +298,7 @@ export type GenerateKeyRequest = Message<"mpcwallet.peer.v1.GenerateKeyRequest">
  * Use `create(GenerateKeyRequestSchema)` to create a new message.
  */
 export const GenerateKeyRequestSchema: GenMessage<GenerateKeyRequest> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_peer_v1_peer, 6);
+  messageDesc(file_mpcwallet_peer_v1_peer, 8);
 
 /**
  * @generated from message mpcwallet.peer.v1.GenerateKeyResponse
@@ -258,7 +339,7 @@ export type GenerateKeyResponse = Message<"mpcwallet.peer.v1.GenerateKeyResponse
  * Use `create(GenerateKeyResponseSchema)` to create a new message.
  */
 export const GenerateKeyResponseSchema: GenMessage<GenerateKeyResponse> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_peer_v1_peer, 7);
+  messageDesc(file_mpcwallet_peer_v1_peer, 9);
 
 /**
  * @generated from message mpcwallet.peer.v1.PrepareAuxInfoRequest
@@ -275,7 +356,7 @@ export type PrepareAuxInfoRequest = Message<"mpcwallet.peer.v1.PrepareAuxInfoReq
  * Use `create(PrepareAuxInfoRequestSchema)` to create a new message.
  */
 export const PrepareAuxInfoRequestSchema: GenMessage<PrepareAuxInfoRequest> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_peer_v1_peer, 8);
+  messageDesc(file_mpcwallet_peer_v1_peer, 10);
 
 /**
  * @generated from message mpcwallet.peer.v1.PrepareAuxInfoResponse
@@ -288,7 +369,7 @@ export type PrepareAuxInfoResponse = Message<"mpcwallet.peer.v1.PrepareAuxInfoRe
  * Use `create(PrepareAuxInfoResponseSchema)` to create a new message.
  */
 export const PrepareAuxInfoResponseSchema: GenMessage<PrepareAuxInfoResponse> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_peer_v1_peer, 9);
+  messageDesc(file_mpcwallet_peer_v1_peer, 11);
 
 /**
  * @generated from message mpcwallet.peer.v1.GenerateAuxInfoRequest
@@ -312,7 +393,7 @@ export type GenerateAuxInfoRequest = Message<"mpcwallet.peer.v1.GenerateAuxInfoR
  * Use `create(GenerateAuxInfoRequestSchema)` to create a new message.
  */
 export const GenerateAuxInfoRequestSchema: GenMessage<GenerateAuxInfoRequest> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_peer_v1_peer, 10);
+  messageDesc(file_mpcwallet_peer_v1_peer, 12);
 
 /**
  * @generated from message mpcwallet.peer.v1.GenerateAuxInfoResponse
@@ -331,7 +412,7 @@ export type GenerateAuxInfoResponse = Message<"mpcwallet.peer.v1.GenerateAuxInfo
  * Use `create(GenerateAuxInfoResponseSchema)` to create a new message.
  */
 export const GenerateAuxInfoResponseSchema: GenMessage<GenerateAuxInfoResponse> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_peer_v1_peer, 11);
+  messageDesc(file_mpcwallet_peer_v1_peer, 13);
 
 /**
  * @generated from message mpcwallet.peer.v1.PresignRequest
@@ -369,7 +450,7 @@ export type PresignRequest = Message<"mpcwallet.peer.v1.PresignRequest"> & {
  * Use `create(PresignRequestSchema)` to create a new message.
  */
 export const PresignRequestSchema: GenMessage<PresignRequest> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_peer_v1_peer, 12);
+  messageDesc(file_mpcwallet_peer_v1_peer, 14);
 
 /**
  * @generated from message mpcwallet.peer.v1.PresignResponse
@@ -388,7 +469,7 @@ export type PresignResponse = Message<"mpcwallet.peer.v1.PresignResponse"> & {
  * Use `create(PresignResponseSchema)` to create a new message.
  */
 export const PresignResponseSchema: GenMessage<PresignResponse> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_peer_v1_peer, 13);
+  messageDesc(file_mpcwallet_peer_v1_peer, 15);
 
 /**
  * @generated from message mpcwallet.peer.v1.ListPresignaturesRequest
@@ -405,7 +486,7 @@ export type ListPresignaturesRequest = Message<"mpcwallet.peer.v1.ListPresignatu
  * Use `create(ListPresignaturesRequestSchema)` to create a new message.
  */
 export const ListPresignaturesRequestSchema: GenMessage<ListPresignaturesRequest> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_peer_v1_peer, 14);
+  messageDesc(file_mpcwallet_peer_v1_peer, 16);
 
 /**
  * @generated from message mpcwallet.peer.v1.ListPresignaturesResponse
@@ -424,7 +505,7 @@ export type ListPresignaturesResponse = Message<"mpcwallet.peer.v1.ListPresignat
  * Use `create(ListPresignaturesResponseSchema)` to create a new message.
  */
 export const ListPresignaturesResponseSchema: GenMessage<ListPresignaturesResponse> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_peer_v1_peer, 15);
+  messageDesc(file_mpcwallet_peer_v1_peer, 17);
 
 /**
  * A presignature without its secret.
@@ -452,7 +533,7 @@ export type WaitingPresignature = Message<"mpcwallet.peer.v1.WaitingPresignature
  * Use `create(WaitingPresignatureSchema)` to create a new message.
  */
 export const WaitingPresignatureSchema: GenMessage<WaitingPresignature> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_peer_v1_peer, 16);
+  messageDesc(file_mpcwallet_peer_v1_peer, 18);
 
 /**
  * @generated from message mpcwallet.peer.v1.SignPaymentRequest
@@ -495,7 +576,7 @@ export type SignPaymentRequest = Message<"mpcwallet.peer.v1.SignPaymentRequest">
  * Use `create(SignPaymentRequestSchema)` to create a new message.
  */
 export const SignPaymentRequestSchema: GenMessage<SignPaymentRequest> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_peer_v1_peer, 17);
+  messageDesc(file_mpcwallet_peer_v1_peer, 19);
 
 /**
  * @generated from message mpcwallet.peer.v1.SignPaymentResponse
@@ -521,7 +602,7 @@ export type SignPaymentResponse = Message<"mpcwallet.peer.v1.SignPaymentResponse
  * Use `create(SignPaymentResponseSchema)` to create a new message.
  */
 export const SignPaymentResponseSchema: GenMessage<SignPaymentResponse> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_peer_v1_peer, 18);
+  messageDesc(file_mpcwallet_peer_v1_peer, 20);
 
 /**
  * @generated from message mpcwallet.peer.v1.ExchangeRequest
@@ -538,7 +619,7 @@ export type ExchangeRequest = Message<"mpcwallet.peer.v1.ExchangeRequest"> & {
  * Use `create(ExchangeRequestSchema)` to create a new message.
  */
 export const ExchangeRequestSchema: GenMessage<ExchangeRequest> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_peer_v1_peer, 19);
+  messageDesc(file_mpcwallet_peer_v1_peer, 21);
 
 /**
  * @generated from message mpcwallet.peer.v1.ExchangeResponse
@@ -555,7 +636,7 @@ export type ExchangeResponse = Message<"mpcwallet.peer.v1.ExchangeResponse"> & {
  * Use `create(ExchangeResponseSchema)` to create a new message.
  */
 export const ExchangeResponseSchema: GenMessage<ExchangeResponse> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_peer_v1_peer, 20);
+  messageDesc(file_mpcwallet_peer_v1_peer, 22);
 
 /**
  * @generated from message mpcwallet.peer.v1.SessionFrame
@@ -588,7 +669,7 @@ export type SessionFrame = Message<"mpcwallet.peer.v1.SessionFrame"> & {
  * Use `create(SessionFrameSchema)` to create a new message.
  */
 export const SessionFrameSchema: GenMessage<SessionFrame> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_peer_v1_peer, 21);
+  messageDesc(file_mpcwallet_peer_v1_peer, 23);
 
 /**
  * @generated from message mpcwallet.peer.v1.SessionOpening
@@ -605,7 +686,7 @@ export type SessionOpening = Message<"mpcwallet.peer.v1.SessionOpening"> & {
  * Use `create(SessionOpeningSchema)` to create a new message.
  */
 export const SessionOpeningSchema: GenMessage<SessionOpening> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_peer_v1_peer, 22);
+  messageDesc(file_mpcwallet_peer_v1_peer, 24);
 
 /**
  * @generated from message mpcwallet.peer.v1.VoteRequest
@@ -622,7 +703,7 @@ export type VoteRequest = Message<"mpcwallet.peer.v1.VoteRequest"> & {
  * Use `create(VoteRequestSchema)` to create a new message.
  */
 export const VoteRequestSchema: GenMessage<VoteRequest> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_peer_v1_peer, 23);
+  messageDesc(file_mpcwallet_peer_v1_peer, 25);
 
 /**
  * @generated from message mpcwallet.peer.v1.VoteResponse
@@ -639,7 +720,7 @@ export type VoteResponse = Message<"mpcwallet.peer.v1.VoteResponse"> & {
  * Use `create(VoteResponseSchema)` to create a new message.
  */
 export const VoteResponseSchema: GenMessage<VoteResponse> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_peer_v1_peer, 24);
+  messageDesc(file_mpcwallet_peer_v1_peer, 26);
 
 /**
  * @generated from message mpcwallet.peer.v1.NotifyRequest
@@ -670,7 +751,7 @@ export type NotifyRequest = Message<"mpcwallet.peer.v1.NotifyRequest"> & {
  * Use `create(NotifyRequestSchema)` to create a new message.
  */
 export const NotifyRequestSchema: GenMessage<NotifyRequest> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_peer_v1_peer, 25);
+  messageDesc(file_mpcwallet_peer_v1_peer, 27);
 
 /**
  * @generated from message mpcwallet.peer.v1.NotifyResponse
@@ -683,7 +764,7 @@ export type NotifyResponse = Message<"mpcwallet.peer.v1.NotifyResponse"> & {
  * Use `create(NotifyResponseSchema)` to create a new message.
  */
 export const NotifyResponseSchema: GenMessage<NotifyResponse> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_peer_v1_peer, 26);
+  messageDesc(file_mpcwallet_peer_v1_peer, 28);
 
 /**
  * Error detail of a failed call between peers: the fault as the other side knows it.
@@ -723,7 +804,7 @@ export type FaultDetail = Message<"mpcwallet.peer.v1.FaultDetail"> & {
  * Use `create(FaultDetailSchema)` to create a new message.
  */
 export const FaultDetailSchema: GenMessage<FaultDetail> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_peer_v1_peer, 27);
+  messageDesc(file_mpcwallet_peer_v1_peer, 29);
 
 /**
  * @generated from enum mpcwallet.peer.v1.ConnectionState

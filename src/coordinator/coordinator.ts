@@ -1,4 +1,5 @@
 import { createHash } from "node:crypto";
+import { routeWitness } from "../../gen/router.js";
 import type { Observation } from "../consensus/byzantine-detector.js";
 import type { PaymentPolicy } from "../consensus/policy.js";
 import type { Clock, Random } from "../crypto/ambient.js";
@@ -25,6 +26,7 @@ import { DEFAULT_SERVICE, WalletService } from "../wallet/wallet-service.js";
 import { ByzantineWatch, type ViolationRecords } from "./byzantine-watch.js";
 import { judgeSigning } from "./evidence-judge.js";
 import { JudgedKeyGeneration } from "./judged-key-generation.js";
+import { ledgerDesk } from "./ledger-desk.js";
 import { PeerCalls } from "./peer-calls.js";
 
 export interface CoordinatorOptions {
@@ -128,6 +130,8 @@ export class Coordinator {
     if (roster.get(nodeId)?.role !== "coordinator") {
       throw new InvalidInput("not-in-roster", `${nodeId} is no coordinator of the roster`, { nodeId });
     }
+    let pools: PresignaturePool | undefined;
+    const desk = ledgerDesk(nodeId, { roster, coordination, audit, log, onBurn: () => pools?.wake() });
     const mesh = await PeerMesh.start(
       {
         nodeId,
@@ -140,7 +144,7 @@ export class Coordinator {
         clock,
         random,
         verifier: peerVerifier(options.trust, log),
-        router: () => {},
+        router: (router) => void routeWitness(router, desk),
         log: networkLog(log),
       },
     );
@@ -161,6 +165,7 @@ export class Coordinator {
         onError: (error, facts) => log.warn({ event: "presigning-failed", err: error, ...facts }),
       },
     );
+    pools = presignatures;
     const watch = new ByzantineWatch(keys, {
       coordination,
       audit,

@@ -16,6 +16,7 @@ import { CoreRpcChainSource } from "../storage/chain/core-rpc.js";
 import { EsploraChainSource } from "../storage/chain/esplora.js";
 import { KeyStore } from "../storage/key-store.js";
 import { LevelVoteStore } from "../storage/level-vote-store.js";
+import { LevelWitnessStore } from "../storage/level-witness-store.js";
 import { OneUseLedger } from "../storage/one-use-ledger.js";
 import { readPassphrase } from "../storage/passphrase.js";
 import type { SecretBytes } from "../storage/secret-bytes.js";
@@ -57,6 +58,8 @@ export async function startNode(configuration: NodeConfiguration, environment: E
     opened.unshift(ledger);
     const votes = await LevelVoteStore.open(join(folder, "votes"));
     opened.unshift(votes);
+    const witnesses = await LevelWitnessStore.open(join(folder, "witness"));
+    opened.unshift(witnesses);
     const { roundTimeoutMs, sessionTimeoutMs } = cggmp24;
     const sessions = await SessionLanes.start(
       {
@@ -81,6 +84,7 @@ export async function startNode(configuration: NodeConfiguration, environment: E
         version: packageVersion(),
         security: cggmp24.security,
         presignatureLifetimeMs: cggmp24.poolLifetimeMs,
+        ledgerConfirmationMs: storage.ledgerConfirmationMs,
         maxRequestWindowMs: consensus.requestMaxWindowMs,
         clockSkewMs: consensus.clockSkewMs,
         trustReloadIntervalMs: security.trustReloadIntervalMs,
@@ -93,6 +97,7 @@ export async function startNode(configuration: NodeConfiguration, environment: E
         votes,
         sessions,
         ledger,
+        witnesses,
         primes,
         chain: await openChain(configuration.bitcoin, environment),
       },

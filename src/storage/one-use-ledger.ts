@@ -1,5 +1,11 @@
 import { inspect } from "node:util";
-import type { LedgerHead, LedgerRow } from "../../gen/mpcwallet/storage/v1/ledger_pb.js";
+import { create } from "@bufbuild/protobuf";
+import {
+  type LedgerClaim,
+  LedgerClaimSchema,
+  type LedgerHead,
+  type LedgerRow,
+} from "../../gen/mpcwallet/storage/v1/ledger_pb.js";
 import type { Clock, Random } from "../crypto/ambient.js";
 import { InvalidInput, Unavailable } from "../crypto/fault.js";
 import { type LedgerDisk, LevelDisk } from "./ledger-disk.js";
@@ -143,7 +149,8 @@ export class OneUseLedger {
    * no further.
    */
   isBehind(remembered: LedgerPosition): boolean {
-    return isBeyond(remembered, { ...this.position(), ...this.#head.claim });
+    const { claim, outlived } = this.#head;
+    return isBeyond(remembered, { ...this.position(), ...claim }, outlived);
   }
 
   /** Nobody who was asked remembers the ledger further on: it gives items. @throws Unavailable "ledger-write-failed" */
@@ -169,12 +176,15 @@ export class OneUseLedger {
   async outlive(remembered: LedgerPosition | undefined, reason: string): Promise<number> {
     return await this.#alone(async () => {
       const head = this.#head;
-      const { epoch, sequence } = this.position();
-      head.claim ??= { $typeName: "mpcwallet.storage.v1.LedgerClaim", epoch, sequence }; // until all of it is done
+      head.claim ??= claimAt(this.position()); // until all of it is done
       const burned = await this.#burn([...this.#live.values()], reason);
       if (remembered !== undefined) {
         if (head.epoch <= remembered.epoch) head.epoch = remembered.epoch + 1n;
-        if (head.sequence <= remembered.sequence) head.sequence = remembered.sequence;
+        if (head.sequence <= remembered.sequence) head.sequence = remembered.sequence; // and the batch below is the next
+        head.outlived = claimAt({
+          epoch: later(head.outlived?.epoch, remembered.epoch),
+          sequence: later(head.outlived?.sequence, remembered.sequence),
+        });
       }
       const { claim } = head;
       delete head.claim;
@@ -394,7 +404,7 @@ export class OneUseLedger {
     const head = this.#head;
     const fits = Buffer.compare(fingerprint, head.fingerprint) === 0;
     // Where it stood when the file was written last. An opening that was never confirmed keeps the claim of the one before.
-    const claim = head.claim ?? { $typeName: "mpcwallet.storage.v1.LedgerClaim" as const, ...position(head) };
+    const claim = head.claim ?? claimAt(head);
     Object.assign(head, counts, { fingerprint, epoch: head.epoch + 1n });
     found.sort((left, right) => left.createdAtMs - right.createdAtMs || (left.id < right.id ? -1 : 1));
     const kept = fits ? found.slice(0, this.#maxLiveItems) : [];
@@ -514,7 +524,10 @@ export class OneUseLedger {
   }
 }
 
-const position = ({ epoch, sequence }: LedgerHead) => ({ epoch, sequence });
+const claimAt = ({ epoch, sequence }: { readonly epoch: bigint; readonly sequence: bigint }): LedgerClaim =>
+  create(LedgerClaimSchema, { epoch, sequence });
+
+const later = (left: bigint | undefined, right: bigint): bigint => (left !== undefined && left > right ? left : right);
 
 /** What a caller hears while a ledger is unconfirmed. */
 export function unconfirmed(): Unavailable {

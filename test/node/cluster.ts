@@ -23,6 +23,7 @@ import { SessionLanes } from "../../src/node/session-lanes.js";
 import type { SessionRunner } from "../../src/node/session-pool.js";
 import { KeyStore } from "../../src/storage/key-store.js";
 import { LevelVoteStore } from "../../src/storage/level-vote-store.js";
+import { LevelWitnessStore } from "../../src/storage/level-witness-store.js";
 import { OneUseLedger } from "../../src/storage/one-use-ledger.js";
 import { SecretBytes } from "../../src/storage/secret-bytes.js";
 import type { ChainSource } from "../../src/wallet/chain-source.js";
@@ -98,6 +99,7 @@ export class TestCluster {
     /** What runs a node's sessions in place of honest threads. */
     readonly sessions?: (identity: MessageIdentity) => SessionRunner | undefined;
     readonly policy?: PaymentPolicy;
+    readonly ledgerConfirmationMs?: number;
   }): Promise<TestCluster> {
     const folder = await mkdtemp(join(tmpdir(), "mpc-wallet-cluster-"));
     const nodeIds = Array.from({ length: options.nodes }, (_, index) => `node-${index + 1}`);
@@ -168,6 +170,7 @@ export class TestCluster {
           version: "test",
           security: "security112",
           presignatureLifetimeMs: 3_600_000,
+          ledgerConfirmationMs: options.ledgerConfirmationMs ?? 5_000,
           maxRequestWindowMs: 3_600_000,
           clockSkewMs: 5_000,
         },
@@ -178,6 +181,7 @@ export class TestCluster {
           store,
           votes: await LevelVoteStore.open(join(stateFolder, "votes")),
           sessions,
+          witnesses: await LevelWitnessStore.open(join(stateFolder, "witness")),
           ledger: await OneUseLedger.open(
             { folder: join(stateFolder, "ledger"), key: store.ledgerKey() },
             { clock: systemClock, random: systemRandom },

@@ -10,7 +10,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file mpcwallet/storage/v1/ledger.proto.
  */
 export const file_mpcwallet_storage_v1_ledger: GenFile = /*@__PURE__*/
-  fileDesc("CiFtcGN3YWxsZXQvc3RvcmFnZS92MS9sZWRnZXIucHJvdG8SFG1wY3dhbGxldC5zdG9yYWdlLnYxIt0BCglMZWRnZXJSb3cSLgoFc3RhdGUYASABKA4yHy5tcGN3YWxsZXQuc3RvcmFnZS52MS5JdGVtU3RhdGUSDAoEa2luZBgCIAEoCRIKCgJpZBgDIAEoCRIRCgl3YWxsZXRfaWQYBCABKAkSFAoMd2FsbGV0X2Vwb2NoGAUgASgNEg8KB3NpZ25lcnMYBiADKAkSFQoNY3JlYXRlZF9hdF9tcxgHIAEoBBIVCg1zZXR0bGVkX2F0X21zGAggASgEEg4KBnNlY3JldBgJIAEoDBIOCgZyZWFzb24YCiABKAkixAIKCkxlZGdlckhlYWQSDwoHbGluZWFnZRgBIAEoDBINCgVlcG9jaBgCIAEoBBIQCghzZXF1ZW5jZRgDIAEoBBIRCglhdmFpbGFibGUYBCABKAQSDAoEdXNlZBgFIAEoBBIOCgZmYWlsZWQYBiABKAQSDwoHZXhwaXJlZBgHIAEoBBJHCgxlcG9jaF9mbG9vcnMYCCADKAsyMS5tcGN3YWxsZXQuc3RvcmFnZS52MS5MZWRnZXJIZWFkLkVwb2NoRmxvb3JzRW50cnkSEwoLZmluZ2VycHJpbnQYCSABKAwSMAoFY2xhaW0YCiABKAsyIS5tcGN3YWxsZXQuc3RvcmFnZS52MS5MZWRnZXJDbGFpbRoyChBFcG9jaEZsb29yc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoDToCOAEiLgoLTGVkZ2VyQ2xhaW0SDQoFZXBvY2gYASABKAQSEAoIc2VxdWVuY2UYAiABKAQqhQEKCUl0ZW1TdGF0ZRIaChZJVEVNX1NUQVRFX1VOU1BFQ0lGSUVEEAASGAoUSVRFTV9TVEFURV9BVkFJTEFCTEUQARITCg9JVEVNX1NUQVRFX1VTRUQQAhIVChFJVEVNX1NUQVRFX0ZBSUxFRBADEhYKEklURU1fU1RBVEVfRVhQSVJFRBAEYgZwcm90bzM");
+  fileDesc("CiFtcGN3YWxsZXQvc3RvcmFnZS92MS9sZWRnZXIucHJvdG8SFG1wY3dhbGxldC5zdG9yYWdlLnYxIt0BCglMZWRnZXJSb3cSLgoFc3RhdGUYASABKA4yHy5tcGN3YWxsZXQuc3RvcmFnZS52MS5JdGVtU3RhdGUSDAoEa2luZBgCIAEoCRIKCgJpZBgDIAEoCRIRCgl3YWxsZXRfaWQYBCABKAkSFAoMd2FsbGV0X2Vwb2NoGAUgASgNEg8KB3NpZ25lcnMYBiADKAkSFQoNY3JlYXRlZF9hdF9tcxgHIAEoBBIVCg1zZXR0bGVkX2F0X21zGAggASgEEg4KBnNlY3JldBgJIAEoDBIOCgZyZWFzb24YCiABKAki+QIKCkxlZGdlckhlYWQSDwoHbGluZWFnZRgBIAEoDBINCgVlcG9jaBgCIAEoBBIQCghzZXF1ZW5jZRgDIAEoBBIRCglhdmFpbGFibGUYBCABKAQSDAoEdXNlZBgFIAEoBBIOCgZmYWlsZWQYBiABKAQSDwoHZXhwaXJlZBgHIAEoBBJHCgxlcG9jaF9mbG9vcnMYCCADKAsyMS5tcGN3YWxsZXQuc3RvcmFnZS52MS5MZWRnZXJIZWFkLkVwb2NoRmxvb3JzRW50cnkSEwoLZmluZ2VycHJpbnQYCSABKAwSMAoFY2xhaW0YCiABKAsyIS5tcGN3YWxsZXQuc3RvcmFnZS52MS5MZWRnZXJDbGFpbRIzCghvdXRsaXZlZBgLIAEoCzIhLm1wY3dhbGxldC5zdG9yYWdlLnYxLkxlZGdlckNsYWltGjIKEEVwb2NoRmxvb3JzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgNOgI4ASIuCgtMZWRnZXJDbGFpbRINCgVlcG9jaBgBIAEoBBIQCghzZXF1ZW5jZRgCIAEoBCqFAQoJSXRlbVN0YXRlEhoKFklURU1fU1RBVEVfVU5TUEVDSUZJRUQQABIYChRJVEVNX1NUQVRFX0FWQUlMQUJMRRABEhMKD0lURU1fU1RBVEVfVVNFRBACEhUKEUlURU1fU1RBVEVfRkFJTEVEEAMSFgoSSVRFTV9TVEFURV9FWFBJUkVEEARiBnByb3RvMw");
 
 /**
  * A row of the one-use ledger before sealing. Every state but "available" is a tombstone without a secret.
@@ -157,6 +157,13 @@ export type LedgerHead = Message<"mpcwallet.storage.v1.LedgerHead"> & {
    * @generated from field: mpcwallet.storage.v1.LedgerClaim claim = 10;
    */
   claim?: LedgerClaim | undefined;
+
+  /**
+   * The furthest that anybody remembered of this node's ledger when this one was found to be behind it.
+   *
+   * @generated from field: mpcwallet.storage.v1.LedgerClaim outlived = 11;
+   */
+  outlived?: LedgerClaim | undefined;
 };
 
 /**
@@ -167,7 +174,7 @@ export const LedgerHeadSchema: GenMessage<LedgerHead> = /*@__PURE__*/
   messageDesc(file_mpcwallet_storage_v1_ledger, 1);
 
 /**
- * Where a ledger stood when it was last confirmed.
+ * A place in the life of a ledger.
  *
  * @generated from message mpcwallet.storage.v1.LedgerClaim
  */

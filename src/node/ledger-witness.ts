@@ -78,6 +78,8 @@ interface Waiter {
 type LedgerBurnFacts = Omit<LedgerBurn, "$typeName">;
 
 const FIRST_RETRY_MS = 500;
+/** While a confirmation is waited for. */
+const EARLY_RETRY_MS = 1_000;
 const LAST_RETRY_MS = 15_000;
 
 /**
@@ -230,9 +232,9 @@ export class LedgerWitness {
   /** Asks one member until it has answered: one that comes back after hours may be the only one who knows. */
   async #ask(member: string): Promise<void> {
     const { calls, clock, log } = this.#parts;
-    for (let waitMs = FIRST_RETRY_MS; !this.#stop.signal.aborted; waitMs = Math.min(2 * waitMs, LAST_RETRY_MS)) {
+    for (let waitMs = FIRST_RETRY_MS; !this.#stop.signal.aborted; waitMs *= 2) {
       try {
-        const furthest = await this.#within(LAST_RETRY_MS, (signal) => calls.recall(member, signal));
+        const furthest = await this.#within(this.#options.answerTimeoutMs, (signal) => calls.recall(member, signal));
         if (furthest !== undefined) await this.#learn(member, furthest);
         this.#answered.add(member);
         this.#judge(async () => undefined);
@@ -241,7 +243,8 @@ export class LedgerWitness {
         if (this.#stop.signal.aborted) return;
         log.debug({ event: "ledger-unasked", member, err: error });
       }
-      await new Promise<void>((resolve) => void clock.after(waitMs, resolve));
+      const pauseMs = Math.min(waitMs, this.#isOverdue ? LAST_RETRY_MS : EARLY_RETRY_MS);
+      await new Promise<void>((resolve) => void clock.after(pauseMs, resolve));
     }
   }
 

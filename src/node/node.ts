@@ -1,4 +1,4 @@
-import { createClient } from "@connectrpc/connect";
+import { Code, ConnectError, createClient } from "@connectrpc/connect";
 import { SessionService } from "../../gen/mpcwallet/peer/v1/peer_pb.js";
 import { WitnessService } from "../../gen/mpcwallet/witness/v1/witness_pb.js";
 import { routePeer, routeWitness } from "../../gen/router.js";
@@ -162,7 +162,13 @@ export class MpcNode {
           },
           recall: async (member, signal) => {
             const client = createClient(WitnessService, connected().transport(member));
-            return (await client.recall({}, { signal })).furthest;
+            try {
+              return (await client.recall({}, { signal })).furthest;
+            } catch (error) {
+              // A coordinator without memory knows nothing; a node without one must not pass for a witness.
+              if (roster.get(member)?.role !== "coordinator" || !isUnimplemented(error)) throw error;
+              return undefined;
+            }
           },
         },
         sign: (message) => identity.sign(message),
@@ -261,6 +267,8 @@ const CLASSES: Readonly<Record<SessionJob["kind"], TrafficClass>> = {
   "frost-sign": "signing",
   "cggmp24-sign": "signing",
 };
+
+const isUnimplemented = (error: unknown): boolean => ConnectError.from(error).code === Code.Unimplemented;
 
 function checkMembership({ identity, roster }: NodeOptions, store: KeyStore): void {
   const { nodeId } = identity;

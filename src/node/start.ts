@@ -23,6 +23,7 @@ import type { SecretBytes } from "../storage/secret-bytes.js";
 import type { ChainSource } from "../wallet/chain-source.js";
 import { systemClock, systemRandom } from "./ambient.js";
 import type { NodeConfiguration } from "./configuration.js";
+import { keepMemoryOutOfCoreDumps } from "./core-dumps.js";
 import { type Logger, processLog } from "./log.js";
 import { MpcNode } from "./node.js";
 import { PrimePool } from "./prime-pool.js";
@@ -34,6 +35,7 @@ type Environment = Readonly<Record<string, string | undefined>>;
 export async function startNode(configuration: NodeConfiguration, environment: Environment): Promise<MpcNode> {
   const { node, network, security, storage, protocols, consensus, logging } = configuration;
   const log = processLog({ name: node.id, level: logging.level });
+  keepMemoryOutOfCoreDumps(log);
   const member = await openMembership(configuration, node.id, log);
   const passphrase = statePassphrase(storage, environment);
   const folder = node.dataFolder;
@@ -183,7 +185,10 @@ async function coreOptions(
 }
 
 /** The passphrase of the state: a file that the configuration names, or the environment. */
-export function statePassphrase(storage: NodeConfiguration["storage"], environment: Environment): SecretBytes {
+export function statePassphrase(
+  storage: { readonly passphraseEnvironment: string; readonly passphraseFile?: string | undefined },
+  environment: Environment,
+): SecretBytes {
   const { passphraseFile, passphraseEnvironment } = storage;
   const known = { ...environment, STATE_ENCRYPTION_KEY: environment[passphraseEnvironment] };
   return readPassphrase(known, passphraseFile === undefined ? {} : { file: passphraseFile });

@@ -104,7 +104,8 @@ export class TestCluster {
     /** What runs a node's sessions in place of honest threads. */
     readonly sessions?: (identity: MessageIdentity) => SessionRunner | undefined;
     readonly policy?: PaymentPolicy;
-    readonly ledgerConfirmationMs?: number;
+    /** Asked at each start of a node. */
+    readonly ledgerConfirmationMs?: () => number;
     /** Stands between a node and its session threads, for tests that look at what arrives. */
     readonly observe?: (nodeId: string, sessions: SessionRunner) => SessionRunner;
   }): Promise<TestCluster> {
@@ -180,7 +181,7 @@ export class TestCluster {
           version: "test",
           security: "security112",
           presignatureLifetimeMs: 3_600_000,
-          ledgerConfirmationMs: options.ledgerConfirmationMs ?? 5_000,
+          ledgerConfirmationMs: options.ledgerConfirmationMs?.() ?? 30_000,
           maxRequestWindowMs: 3_600_000,
           clockSkewMs: 5_000,
         },

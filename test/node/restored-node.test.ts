@@ -77,6 +77,7 @@ describe("nodes that were restored from a backup, 3 of 5", () => {
   let wallet: HandCoordinator;
   /** Made before the backup. */
   let ids: readonly Uint8Array[];
+  let confirmationMs = 60_000;
 
   const folder = (nodeId: string): string => join(cluster.folder, nodeId);
   const backup = (nodeId: string): string => join(cluster.folder, `${nodeId}.backup`);
@@ -115,7 +116,7 @@ describe("nodes that were restored from a backup, 3 of 5", () => {
     id: Uint8Array | undefined,
   ): Promise<{ readonly codes: readonly string[]; readonly sessions: readonly string[] }> => {
     const sessions: string[] = [];
-    for (let attempt = 0; attempt < 100; attempt++) {
+    for (let attempt = 0; attempt < 300; attempt++) {
       const order = orderOf(voted, id);
       sessions.push(hex(order.sessionId));
       const outcomes = await Promise.allSettled(nodeIds.map((nodeId) => calls.sign(nodeId, order, timeout())));
@@ -135,6 +136,15 @@ describe("nodes that were restored from a backup, 3 of 5", () => {
     assert.ok(ledger !== undefined);
     return ledger;
   };
+  /** A node that takes while another one is not confirmed yet has used a presignature up for nothing. */
+  const confirmed = async (nodeIds: readonly string[]): Promise<void> => {
+    for (const nodeId of nodeIds) {
+      for (let poll = 0; !(await ledgerOf(nodeId)).confirmed; poll++) {
+        assert.ok(poll < 300, `${nodeId} stays unconfirmed`);
+        await new Promise((resolve) => setTimeout(resolve, 100));
+      }
+    }
+  };
   const nobodyReceived = (sessions: readonly string[]): void =>
     assert.deepEqual(
       sessions.filter((sessionId) => wire.sessions.has(sessionId)),
@@ -147,7 +157,7 @@ describe("nodes that were restored from a backup, 3 of 5", () => {
     cluster = await TestCluster.start({
       nodes: 5,
       chain,
-      ledgerConfirmationMs: 8_000,
+      ledgerConfirmationMs: () => confirmationMs,
       observe: (_, sessions) => wire.observe(sessions),
     });
     mesh = await cluster.mesh("coordinator-1");
@@ -169,6 +179,7 @@ describe("nodes that were restored from a backup, 3 of 5", () => {
   });
 
   it("an ordinary restart keeps the pool: a payment is signed from it, and all members note how far its ledgers are", async () => {
+    await confirmed(parties.slice(0, 3));
     const { codes, sessions } = await insist(parties.slice(0, 3), await approve(0, 300_000n), ids[0]);
     assert.deepEqual(codes, ["signed", "signed", "signed"]);
     assert.ok(wire.sessions.has(sessions.at(-1) ?? ""), "the wire log does not see what is signed");
@@ -238,6 +249,7 @@ describe("nodes that were restored from a backup, 3 of 5", () => {
   it("with two nodes down a restarted one hears too few: it burns its pool and signs with fresh presignatures", async () => {
     const [waiting] = await presign(1);
     await stop(["node-1", "node-4", "node-5"]);
+    confirmationMs = 6_000;
     await start(["node-1"]);
     const voted = await approve(3, 200_000n, parties.slice(0, 3));
     await assert.rejects(calls.sign("node-1", orderOf(voted, waiting), timeout()), (error: unknown) => {

@@ -28,6 +28,7 @@ const NEXT: Readonly<Record<string, string>> = {
   "request-forged": "the nodes know another key for this payment authority; check authority.keyFile in the profile",
   "request-expired": "send again; check this machine's clock",
   "request-from-future": "check this machine's clock",
+  "folder-locked": "stop the process that uses this folder first",
   "insufficient-funds": "'mpc-wallet balance' shows what can be spent",
   "profile-missing": "a devnet writes .devnet/client.toml; deploy/config/client.toml is an example",
 };

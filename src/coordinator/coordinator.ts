@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { routePki } from "../../gen/router.js";
+import { routePki, routeWitness } from "../../gen/router.js";
 import type { Observation } from "../consensus/byzantine-detector.js";
 import type { PaymentPolicy } from "../consensus/policy.js";
 import type { Clock, Random } from "../crypto/ambient.js";
@@ -29,6 +29,7 @@ import { DEFAULT_SERVICE, WalletService } from "../wallet/wallet-service.js";
 import { ByzantineWatch, type ViolationRecords } from "./byzantine-watch.js";
 import { judgeSigning } from "./evidence-judge.js";
 import { JudgedKeyGeneration } from "./judged-key-generation.js";
+import { ledgerDesk } from "./ledger-desk.js";
 import { PeerCalls } from "./peer-calls.js";
 import { CoordinationRevocations } from "./shared-revocations.js";
 
@@ -159,6 +160,8 @@ export class Coordinator {
         countRenewal: (outcome) => metrics?.countRenewal(outcome),
       },
     );
+    let pools: PresignaturePool | undefined;
+    const desk = ledgerDesk(nodeId, { roster, coordination, audit, log, onBurn: () => pools?.wake() });
     const mesh = await PeerMesh.start(
       {
         nodeId,
@@ -179,7 +182,7 @@ export class Coordinator {
         clock,
         random,
         verifier: peerVerifier(options.trust, log),
-        router: (router) => void routePki(router, certificates.handlers),
+        router: (router) => void routeWitness(routePki(router, certificates.handlers), desk),
         log: networkLog(log),
         onPeer: (peer) => certificates.meet(peer),
       },
@@ -201,6 +204,7 @@ export class Coordinator {
         onError: (error, facts) => log.warn({ event: "presigning-failed", err: error, ...facts }),
       },
     );
+    pools = presignatures;
     const watch = new ByzantineWatch(keys, {
       coordination,
       audit,

@@ -462,7 +462,7 @@ export class QuicConnection {
       return undefined;
     }
     const stream = this.#track(id, TRAFFIC_CLASSES.length - 1);
-      this.#nextPeerStreamId = Math.max(this.#nextPeerStreamId, id + 4);
+    this.#nextPeerStreamId = Math.max(this.#nextPeerStreamId, id + 4);
     if (id === 0) new Greeting(this, this.#host).answer(stream);
     else this.#events.stream(stream, this);
     return stream;

@@ -92,12 +92,20 @@ export const authorityEntries = () =>
     .min(1)
     .max(64);
 
+const storageKeys = (folder: string) => ({
+  passphraseEnvironment: environment().default("STATE_ENCRYPTION_KEY"),
+  passphraseFile: path(folder).optional(),
+});
+
 /** Section [storage]: how state is sealed at rest. */
-export const storageSection = (folder: string) =>
+export const storageSection = (folder: string) => z.strictObject(storageKeys(folder)).prefault({});
+
+const nodeStorageSection = (folder: string) =>
   z
     .strictObject({
-      passphraseEnvironment: environment().default("STATE_ENCRYPTION_KEY"),
-      passphraseFile: path(folder).optional(),
+      ...storageKeys(folder),
+      // How long a started node waits for its peers to say that its ledger is the newest, before it burns its pool.
+      ledgerConfirmationMs: ms(1000, DAY_MS).default(30_000),
     })
     .prefault({});
 
@@ -256,7 +264,7 @@ export function nodeConfigurationSchema(folder: string) {
     node: processSection(folder),
     network: networkSection(),
     security: securitySection(folder).extend({ authorities: authorityEntries() }),
-    storage: storageSection(folder),
+    storage: nodeStorageSection(folder),
     bitcoin: bitcoinSection(folder),
     protocols: protocolsSection(),
     consensus: z.strictObject({ ...votingKeys, policy: policySection() }).prefault({}),

@@ -20,6 +20,7 @@ import type { StoredWallet } from "../storage/key-store.js";
 import { type ApprovedItem, signingAuthorization, signingItems } from "../wallet/approved-signing.js";
 import type { PaymentGuard } from "../wallet/payment-guard.js";
 import { runSession } from "./banning-session.js";
+import type { LedgerWitness } from "./ledger-witness.js";
 import {
   generateAuxInfo,
   listPresignatures,
@@ -37,6 +38,7 @@ export interface NodeHandlerParts extends PresignatureParts {
   readonly network: string;
   readonly roster: Roster;
   readonly guard: PaymentGuard;
+  readonly witness: Pick<LedgerWitness, "attend" | "burn">;
   readonly links: () => readonly PeerLinkStatus[];
 }
 
@@ -75,6 +77,7 @@ export function nodeHandlers(parts: NodeHandlerParts): PeerHandlers {
         version: parts.version,
         uptimeMs: BigInt(Math.round(clock.monotonicMs() - startedMs)),
         walletIds: [...parts.shares.ids()],
+        ledger: ledgerStatus(parts),
         peers: parts.links().map((link) => ({
           nodeId: link.nodeId,
           state: STATES[link.state],
@@ -120,6 +123,12 @@ const primesStatus = ({ ready, drawing }: PrimePoolProgress) => ({
   found: drawing?.found ?? 0,
   tested: drawing?.tested ?? 0,
 });
+function ledgerStatus({ ledger, witness }: NodeHandlerParts) {
+  const { available, used, failed, expired } = ledger.counts();
+  const { burn } = witness;
+  const burned = burn === undefined ? {} : { burnedAtMs: burn.atMs, burnedReason: burn.reason };
+  return { confirmed: ledger.isConfirmed, available, used, failed, expired, ...burned };
+}
 
 function requireRole(roster: Roster, context: HandlerContext, role: "node" | "coordinator"): void {
   const caller = context.values.get(peerNodeId);
@@ -185,8 +194,8 @@ async function signPayment(parts: NodeHandlerParts, request: SignPaymentRequest)
 }
 
 /**
- * The presignatures are used up on disk before the session begins that computes shares from them. Whatever comes of
- * the session, they never come back.
+ * The presignatures are used up on disk, and the other signers know it, before the session begins that computes shares
+ * from them. Whatever comes of the session, they never come back, not even with a copy of the disk.
  */
 async function signWithPresignatures(
   parts: NodeHandlerParts,
@@ -202,8 +211,10 @@ async function signWithPresignatures(
   const { shares, ledger, log } = parts;
   const { epochId: epoch } = shares.withAuxInfo(wallet.walletId);
   const signers = seat.parties.map(({ nodeId }) => nodeId);
+  const passage = parts.witness.attend(signers.filter((nodeId) => nodeId !== parts.nodeId));
   const taken = await takePresignatures(ledger, { wallet, signers, ids, inputs: items.length });
   try {
+    await passage.witnessed();
     const result = await runSession(
       parts,
       {

@@ -10,7 +10,7 @@ import type { SecurityProfile } from "../crypto/security-profile.js";
 import { hashTuple } from "../crypto/transcript.js";
 import { auxInfo } from "../protocols/cggmp24/aux-info.js";
 import type { StoredWallet } from "../storage/key-store.js";
-import type { ItemFacts, OneUseItem, OneUseLedger } from "../storage/one-use-ledger.js";
+import { type ItemFacts, type OneUseItem, type OneUseLedger, unconfirmed } from "../storage/one-use-ledger.js";
 import { SecretBytes } from "../storage/secret-bytes.js";
 import type { AuxInfoBoard } from "./aux-info-progress.js";
 import type { BanRegister } from "./ban-register.js";
@@ -132,7 +132,7 @@ async function presignOne(parts: PresignatureParts, wallet: StoredWallet, seat: 
 
 export async function listPresignatures({ shares, ledger }: PresignatureParts, { walletId }: ListPresignaturesRequest) {
   const { parties, epoch } = shares.withAuxInfo(walletId);
-  const items = ledger.items({ kind: "presignature", walletId, walletEpoch: epoch });
+  const items = ledger.isConfirmed ? ledger.items({ kind: "presignature", walletId, walletEpoch: epoch }) : [];
   return {
     presignatures: items.map(({ id, signers }) => ({
       id: new Uint8Array(Buffer.from(id, "hex")),
@@ -147,7 +147,7 @@ export async function listPresignatures({ shares, ledger }: PresignatureParts, {
  *
  * @throws InvalidInput `presignature-count`, `presignature-repeated`, `presignature-unknown` (used ones too),
  *   `presignature-wallet`, `presignature-epoch`, `presignature-signers`
- * @throws Unavailable of the ledger
+ * @throws Unavailable of the ledger, "ledger-unconfirmed" among them
  */
 export async function takePresignatures(
   ledger: OneUseLedger,
@@ -166,6 +166,7 @@ export async function takePresignatures(
   if (new Set(ids).size !== ids.length) {
     throw new InvalidInput("presignature-repeated", "one presignature signs one message");
   }
+  if (!ledger.isConfirmed) throw unconfirmed();
   for (const id of ids) {
     const [item] = ledger.items({ kind: "presignature", id });
     if (item === undefined) throw unknown(id);

@@ -16,6 +16,7 @@ import { CoreRpcChainSource } from "../storage/chain/core-rpc.js";
 import { EsploraChainSource } from "../storage/chain/esplora.js";
 import { KeyStore } from "../storage/key-store.js";
 import { LevelVoteStore } from "../storage/level-vote-store.js";
+import { LevelWitnessStore } from "../storage/level-witness-store.js";
 import { OneUseLedger } from "../storage/one-use-ledger.js";
 import { readPassphrase } from "../storage/passphrase.js";
 import type { SecretBytes } from "../storage/secret-bytes.js";
@@ -23,6 +24,7 @@ import type { ChainSource } from "../wallet/chain-source.js";
 import { systemClock, systemRandom } from "./ambient.js";
 import type { OwnCertificate } from "./certificate-life.js";
 import type { NodeConfiguration } from "./configuration.js";
+import { keepMemoryOutOfCoreDumps } from "./core-dumps.js";
 import { type Logger, processLog } from "./log.js";
 import { ProcessMetrics } from "./metrics.js";
 import { MpcNode } from "./node.js";
@@ -35,6 +37,7 @@ type Environment = Readonly<Record<string, string | undefined>>;
 export async function startNode(configuration: NodeConfiguration, environment: Environment): Promise<MpcNode> {
   const { node, network, security, storage, protocols, consensus, logging } = configuration;
   const log = processLog({ name: node.id, level: logging.level });
+  keepMemoryOutOfCoreDumps(log);
   const metrics = new ProcessMetrics();
   const member = await openMembership(configuration, { nodeId: node.id, dataFolder: node.dataFolder, log, metrics });
   const passphrase = statePassphrase(storage, environment);
@@ -61,6 +64,8 @@ export async function startNode(configuration: NodeConfiguration, environment: E
     opened.unshift(ledger);
     const votes = await LevelVoteStore.open(join(folder, "votes"));
     opened.unshift(votes);
+    const witnesses = await LevelWitnessStore.open(join(folder, "witness"));
+    opened.unshift(witnesses);
     const { roundTimeoutMs, sessionTimeoutMs } = cggmp24;
     const sessions = await SessionLanes.start(
       {
@@ -85,6 +90,7 @@ export async function startNode(configuration: NodeConfiguration, environment: E
         version: packageVersion(),
         security: cggmp24.security,
         presignatureLifetimeMs: cggmp24.poolLifetimeMs,
+        ledgerConfirmationMs: storage.ledgerConfirmationMs,
         maxRequestWindowMs: consensus.requestMaxWindowMs,
         clockSkewMs: consensus.clockSkewMs,
         trustReloadIntervalMs: security.trustReloadIntervalMs,
@@ -97,6 +103,7 @@ export async function startNode(configuration: NodeConfiguration, environment: E
         votes,
         sessions,
         ledger,
+        witnesses,
         primes,
         chain: await openChain(configuration.bitcoin, environment),
         metrics,
@@ -189,7 +196,10 @@ async function coreOptions(
 }
 
 /** The passphrase of the state: a file that the configuration names, or the environment. */
-export function statePassphrase(storage: NodeConfiguration["storage"], environment: Environment): SecretBytes {
+export function statePassphrase(
+  storage: { readonly passphraseEnvironment: string; readonly passphraseFile?: string | undefined },
+  environment: Environment,
+): SecretBytes {
   const { passphraseFile, passphraseEnvironment } = storage;
   const known = { ...environment, STATE_ENCRYPTION_KEY: environment[passphraseEnvironment] };
   return readPassphrase(known, passphraseFile === undefined ? {} : { file: passphraseFile });

@@ -174,7 +174,10 @@ export class PresignaturePool implements PoolMonitor, PresignatureSupply {
     const inventory = this.#inventories.get(walletId);
     if (inventory === undefined) return;
     inventory.inUse -= ids.length;
-    if (outcome === "failed") inventory.failed += ids.length;
+    if (outcome === "used") return;
+    inventory.failed += ids.length;
+    // Perhaps a node burned its pool: what waits is asked again before anything more is handed out.
+    inventory.waiting = new Map();
   }
 
   /** The set that the willing prefer among those with enough. */

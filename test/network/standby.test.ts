@@ -40,6 +40,7 @@ class Victim {
     const limits: NetworkLimits = DEFAULT_LIMITS;
     const server = new RpcServer({
       limits,
+      clock: systemClock,
       log: () => {},
       setup: (router) => {
         router.service(ControlService, {
@@ -73,6 +74,8 @@ class Victim {
             this.servedOn.push(this.connections.indexOf(connection));
             server.serve(stream, connection);
           },
+          silent: () => {},
+          heard: () => {},
           closed: () => {},
         },
       },

@@ -14,6 +14,7 @@ import { loadTlsCredentials } from "../../src/network/identity/tls-credentials.j
 import { TrustFiles } from "../../src/network/identity/trust-files.js";
 import { PeerMesh } from "../../src/network/peer-mesh.js";
 import type { TransportCredentials } from "../../src/network/quic-endpoint.js";
+import type { RouterSetup } from "../../src/network/rpc-server.js";
 import { systemClock, systemRandom } from "../../src/node/ambient.js";
 import { type Logger, networkLog, processLog } from "../../src/node/log.js";
 import { MpcNode } from "../../src/node/node.js";
@@ -23,6 +24,7 @@ import { SessionLanes } from "../../src/node/session-lanes.js";
 import type { SessionRunner } from "../../src/node/session-pool.js";
 import { KeyStore } from "../../src/storage/key-store.js";
 import { LevelVoteStore } from "../../src/storage/level-vote-store.js";
+import { LevelWitnessStore } from "../../src/storage/level-witness-store.js";
 import { OneUseLedger } from "../../src/storage/one-use-ledger.js";
 import { SecretBytes } from "../../src/storage/secret-bytes.js";
 import type { ChainSource } from "../../src/wallet/chain-source.js";
@@ -68,6 +70,8 @@ export class TestCluster {
   readonly folder: string;
   readonly roster: Roster;
   readonly nodes = new Map<string, MpcNode>();
+  /** What each node that was started last remembers of the others' ledgers. */
+  readonly witnesses: ReadonlyMap<string, LevelWitnessStore>;
   /** What a coordinator of this cluster starts with. */
   readonly coordinator: ClusterMember;
   readonly log: Logger;
@@ -82,7 +86,9 @@ export class TestCluster {
     log: Logger;
     startNode: (nodeId: string) => Promise<MpcNode>;
     member: (nodeId: string) => Promise<ClusterMember>;
+    witnesses: ReadonlyMap<string, LevelWitnessStore>;
   }) {
+    this.witnesses = parts.witnesses;
     this.folder = parts.folder;
     this.roster = parts.roster;
     this.coordinator = parts.coordinator;
@@ -99,6 +105,10 @@ export class TestCluster {
     /** What runs a node's sessions in place of honest threads. */
     readonly sessions?: (identity: MessageIdentity) => SessionRunner | undefined;
     readonly policy?: PaymentPolicy;
+    /** Asked at each start of a node. */
+    readonly ledgerConfirmationMs?: () => number;
+    /** Stands between a node and its session threads, for tests that look at what arrives. */
+    readonly observe?: (nodeId: string, sessions: SessionRunner) => SessionRunner;
   }): Promise<TestCluster> {
     const folder = await mkdtemp(join(tmpdir(), "mpc-wallet-cluster-"));
     const nodeIds = Array.from({ length: options.nodes }, (_, index) => `node-${index + 1}`);
@@ -133,6 +143,7 @@ export class TestCluster {
       if (node === undefined) throw new Error(`no ${nodeId}`);
       return node;
     };
+    const opened = { witnesses: new Map<string, LevelWitnessStore>() };
     const startNode = async (nodeId: string): Promise<MpcNode> => {
       const node = find(nodeId);
       const stateFolder = join(folder, nodeId);
@@ -155,6 +166,8 @@ export class TestCluster {
           { workers: 1, identity: identity.privateKey, maxSessions: 256, patience, presignPatience },
           { clock: systemClock },
         ));
+      const witnesses = await LevelWitnessStore.open(join(stateFolder, "witness"));
+      opened.witnesses.set(nodeId, witnesses);
       return await MpcNode.start(
         {
           identity,
@@ -169,6 +182,7 @@ export class TestCluster {
           version: "test",
           security: "security112",
           presignatureLifetimeMs: 3_600_000,
+          ledgerConfirmationMs: options.ledgerConfirmationMs?.() ?? 30_000,
           maxRequestWindowMs: 3_600_000,
           clockSkewMs: 5_000,
         },
@@ -178,7 +192,8 @@ export class TestCluster {
           log: log.child({ nodeId }),
           store,
           votes: await LevelVoteStore.open(join(stateFolder, "votes")),
-          sessions,
+          sessions: options.observe?.(nodeId, sessions) ?? sessions,
+          witnesses,
           ledger: await OneUseLedger.open(
             { folder: join(stateFolder, "ledger"), key: store.ledgerKey() },
             { clock: systemClock, random: systemRandom },
@@ -204,6 +219,7 @@ export class TestCluster {
       log,
       startNode,
       member,
+      ...opened,
       coordinator: await member("coordinator-1"),
     });
     await Promise.all(nodeIds.map((nodeId) => cluster.startNode(nodeId)));
@@ -220,7 +236,7 @@ export class TestCluster {
   }
 
   /** Connections of a member that is not running, for calls that its program would never make. */
-  async mesh(member: string): Promise<PeerMesh> {
+  async mesh(member: string, router: RouterSetup = () => {}): Promise<PeerMesh> {
     const { identity, listen, credentials, trust } = await this.#member(member);
     const peers = this.roster.nodes.filter(({ nodeId }) => this.nodes.has(nodeId));
     const mesh = await PeerMesh.start(
@@ -238,7 +254,7 @@ export class TestCluster {
         clock: systemClock,
         random: systemRandom,
         verifier: peerVerifier(trust, this.log),
-        router: () => {},
+        router,
         log: networkLog(this.log.child({ nodeId: identity.nodeId })),
       },
     );

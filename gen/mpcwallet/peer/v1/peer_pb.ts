@@ -16,7 +16,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file mpcwallet/peer/v1/peer.proto.
  */
 export const file_mpcwallet_peer_v1_peer: GenFile = /*@__PURE__*/
-  fileDesc("ChxtcGN3YWxsZXQvcGVlci92MS9wZWVyLnByb3RvEhFtcGN3YWxsZXQucGVlci52MSIeCgtQaW5nUmVxdWVzdBIPCgdwYXlsb2FkGAEgASgMIjAKDFBpbmdSZXNwb25zZRIPCgdwYXlsb2FkGAEgASgMEg8KB3RpbWVfbXMYAiABKAQiEgoQR2V0U3RhdHVzUmVxdWVzdCL0AQoRR2V0U3RhdHVzUmVzcG9uc2USDwoHbm9kZV9pZBgBIAEoCRIPCgd2ZXJzaW9uGAIgASgJEhEKCXVwdGltZV9tcxgDIAEoBBIsCgVwZWVycxgEIAMoCzIdLm1wY3dhbGxldC5wZWVyLnYxLlBlZXJTdGF0dXMSEgoKd2FsbGV0X2lkcxgFIAMoCRIyCgZwcmltZXMYCCABKAsyIi5tcGN3YWxsZXQucGVlci52MS5QcmltZVBvb2xTdGF0dXMSNAoIYXV4X2luZm8YCSADKAsyIi5tcGN3YWxsZXQucGVlci52MS5BdXhJbmZvUHJvZ3Jlc3MiUAoPUHJpbWVQb29sU3RhdHVzEg0KBXJlYWR5GAEgASgNEg8KB2RyYXdpbmcYAiABKAgSDQoFZm91bmQYAyABKA0SDgoGdGVzdGVkGAQgASgNIkEKD0F1eEluZm9Qcm9ncmVzcxIRCgl3YWxsZXRfaWQYASABKAkSDAoEc3RlcBgCIAEoDRINCgVzdGVwcxgDIAEoDSJ4CgpQZWVyU3RhdHVzEg8KB25vZGVfaWQYASABKAkSMQoFc3RhdGUYAiABKA4yIi5tcGN3YWxsZXQucGVlci52MS5Db25uZWN0aW9uU3RhdGUSEgoKcnR0X3A1MF91cxgDIAEoBBISCgpydHRfcDk5X3VzGAQgASgEIo0BCgpXYWxsZXRTcGVjEhEKCXdhbGxldF9pZBgBIAEoCRIMCgRuYW1lGAIgASgJEikKBnNjaGVtZRgDIAEoDjIZLm1wY3dhbGxldC5wZWVyLnYxLlNjaGVtZRIRCgl0aHJlc2hvbGQYBCABKA0SDwoHcGFydGllcxgFIAMoCRIPCgduZXR3b3JrGAYgASgJIlcKEkdlbmVyYXRlS2V5UmVxdWVzdBISCgpzZXNzaW9uX2lkGAEgASgMEi0KBndhbGxldBgCIAEoCzIdLm1wY3dhbGxldC5wZWVyLnYxLldhbGxldFNwZWMibAoTR2VuZXJhdGVLZXlSZXNwb25zZRIRCglncm91cF9rZXkYASABKAwSEgoKY2hhaW5fY29kZRgCIAEoDBISCgprZXlfZGlnZXN0GAMgASgMEhoKEnB1YmxpY19rZXlfcGFja2FnZRgEIAEoDCIqChVQcmVwYXJlQXV4SW5mb1JlcXVlc3QSEQoJd2FsbGV0X2lkGAEgASgJIhgKFlByZXBhcmVBdXhJbmZvUmVzcG9uc2UiPwoWR2VuZXJhdGVBdXhJbmZvUmVxdWVzdBISCgpzZXNzaW9uX2lkGAEgASgMEhEKCXdhbGxldF9pZBgCIAEoCSIrChdHZW5lcmF0ZUF1eEluZm9SZXNwb25zZRIQCghlcG9jaF9pZBgBIAEoDCJXCg5QcmVzaWduUmVxdWVzdBISCgpzZXNzaW9uX2lkGAEgASgMEhEKCXdhbGxldF9pZBgCIAEoCRIPCgdzaWduZXJzGAMgAygNEg0KBWNvdW50GAQgASgNIisKD1ByZXNpZ25SZXNwb25zZRIYChBwcmVzaWduYXR1cmVfaWRzGAEgAygMIi0KGExpc3RQcmVzaWduYXR1cmVzUmVxdWVzdBIRCgl3YWxsZXRfaWQYASABKAkiWgoZTGlzdFByZXNpZ25hdHVyZXNSZXNwb25zZRI9Cg1wcmVzaWduYXR1cmVzGAEgAygLMiYubXBjd2FsbGV0LnBlZXIudjEuV2FpdGluZ1ByZXNpZ25hdHVyZSIyChNXYWl0aW5nUHJlc2lnbmF0dXJlEgoKAmlkGAEgASgMEg8KB3NpZ25lcnMYAiADKA0i0AEKElNpZ25QYXltZW50UmVxdWVzdBISCgpzZXNzaW9uX2lkGAEgASgMEjkKCHByb3Bvc2FsGAIgASgLMicubXBjd2FsbGV0LmNvbnNlbnN1cy52MS5QYXltZW50UHJvcG9zYWwSQAoLY2VydGlmaWNhdGUYAyABKAsyKy5tcGN3YWxsZXQuY29uc2Vuc3VzLnYxLkFwcHJvdmFsQ2VydGlmaWNhdGUSDwoHc2lnbmVycxgEIAMoDRIYChBwcmVzaWduYXR1cmVfaWRzGAUgAygMIlsKE1NpZ25QYXltZW50UmVzcG9uc2USEgoKc2lnbmF0dXJlcxgBIAMoDBIwCghldmlkZW5jZRgCIAMoCzIeLm1wY3dhbGxldC5zZXNzaW9uLnYxLkV2aWRlbmNlIkEKD0V4Y2hhbmdlUmVxdWVzdBIuCgVmcmFtZRgBIAEoCzIfLm1wY3dhbGxldC5wZWVyLnYxLlNlc3Npb25GcmFtZSJCChBFeGNoYW5nZVJlc3BvbnNlEi4KBWZyYW1lGAEgASgLMh8ubXBjd2FsbGV0LnBlZXIudjEuU2Vzc2lvbkZyYW1lImAKDFNlc3Npb25GcmFtZRI0CgdvcGVuaW5nGAEgASgLMiEubXBjd2FsbGV0LnBlZXIudjEuU2Vzc2lvbk9wZW5pbmdIABISCghlbnZlbG9wZRgCIAEoDEgAQgYKBGtpbmQiJAoOU2Vzc2lvbk9wZW5pbmcSEgoKc2Vzc2lvbl9pZBgBIAEoDCJICgtWb3RlUmVxdWVzdBI5Cghwcm9wb3NhbBgBIAEoCzInLm1wY3dhbGxldC5jb25zZW5zdXMudjEuUGF5bWVudFByb3Bvc2FsIj4KDFZvdGVSZXNwb25zZRIuCgZiYWxsb3QYASABKAsyHi5tcGN3YWxsZXQuY29uc2Vuc3VzLnYxLkJhbGxvdCJLCg1Ob3RpZnlSZXF1ZXN0EhIKCnJlcXVlc3RfaWQYASABKAkSDAoEdHhpZBgCIAEoCRIYChBjb25maXJtZWRfaGVpZ2h0GAMgASgEIhAKDk5vdGlmeVJlc3BvbnNlIooBCgtGYXVsdERldGFpbBIqCgRraW5kGAEgASgOMhwubXBjd2FsbGV0LnBlZXIudjEuRmF1bHRLaW5kEgwKBGNvZGUYAiABKAkSDwoHcGFydGllcxgDIAMoCRIwCghldmlkZW5jZRgEIAMoCzIeLm1wY3dhbGxldC5zZXNzaW9uLnYxLkV2aWRlbmNlKsYBCg9Db25uZWN0aW9uU3RhdGUSIAocQ09OTkVDVElPTl9TVEFURV9VTlNQRUNJRklFRBAAEhkKFUNPTk5FQ1RJT05fU1RBVEVfSURMRRABEh8KG0NPTk5FQ1RJT05fU1RBVEVfQ09OTkVDVElORxACEhsKF0NPTk5FQ1RJT05fU1RBVEVfQUNUSVZFEAMSHQoZQ09OTkVDVElPTl9TVEFURV9ERUdSQURFRBAEEhkKFUNPTk5FQ1RJT05fU1RBVEVfREVBRBAFKkYKBlNjaGVtZRIWChJTQ0hFTUVfVU5TUEVDSUZJRUQQABIQCgxTQ0hFTUVfRlJPU1QQARISCg5TQ0hFTUVfQ0dHTVAyNBACKqwBCglGYXVsdEtpbmQSGgoWRkFVTFRfS0lORF9VTlNQRUNJRklFRBAAEhwKGEZBVUxUX0tJTkRfSU5WQUxJRF9JTlBVVBABEhoKFkZBVUxUX0tJTkRfVU5BVkFJTEFCTEUQAhIZChVGQVVMVF9LSU5EX1BFRVJfRkFVTFQQAxIaChZGQVVMVF9LSU5EX1BFRVJfU0lMRU5UEAQSEgoORkFVTFRfS0lORF9CVUcQBTK7AQoOQ29udHJvbFNlcnZpY2USTAoEUGluZxIeLm1wY3dhbGxldC5wZWVyLnYxLlBpbmdSZXF1ZXN0Gh8ubXBjd2FsbGV0LnBlZXIudjEuUGluZ1Jlc3BvbnNlIgOQAgESWwoJR2V0U3RhdHVzEiMubXBjd2FsbGV0LnBlZXIudjEuR2V0U3RhdHVzUmVxdWVzdBokLm1wY3dhbGxldC5wZWVyLnYxLkdldFN0YXR1c1Jlc3BvbnNlIgOQAgEyvQUKDlNlc3Npb25TZXJ2aWNlElwKC0dlbmVyYXRlS2V5EiUubXBjd2FsbGV0LnBlZXIudjEuR2VuZXJhdGVLZXlSZXF1ZXN0GiYubXBjd2FsbGV0LnBlZXIudjEuR2VuZXJhdGVLZXlSZXNwb25zZRJlCg5QcmVwYXJlQXV4SW5mbxIoLm1wY3dhbGxldC5wZWVyLnYxLlByZXBhcmVBdXhJbmZvUmVxdWVzdBopLm1wY3dhbGxldC5wZWVyLnYxLlByZXBhcmVBdXhJbmZvUmVzcG9uc2USaAoPR2VuZXJhdGVBdXhJbmZvEikubXBjd2FsbGV0LnBlZXIudjEuR2VuZXJhdGVBdXhJbmZvUmVxdWVzdBoqLm1wY3dhbGxldC5wZWVyLnYxLkdlbmVyYXRlQXV4SW5mb1Jlc3BvbnNlElAKB1ByZXNpZ24SIS5tcGN3YWxsZXQucGVlci52MS5QcmVzaWduUmVxdWVzdBoiLm1wY3dhbGxldC5wZWVyLnYxLlByZXNpZ25SZXNwb25zZRJzChFMaXN0UHJlc2lnbmF0dXJlcxIrLm1wY3dhbGxldC5wZWVyLnYxLkxpc3RQcmVzaWduYXR1cmVzUmVxdWVzdBosLm1wY3dhbGxldC5wZWVyLnYxLkxpc3RQcmVzaWduYXR1cmVzUmVzcG9uc2UiA5ACARJcCgtTaWduUGF5bWVudBIlLm1wY3dhbGxldC5wZWVyLnYxLlNpZ25QYXltZW50UmVxdWVzdBomLm1wY3dhbGxldC5wZWVyLnYxLlNpZ25QYXltZW50UmVzcG9uc2USVwoIRXhjaGFuZ2USIi5tcGN3YWxsZXQucGVlci52MS5FeGNoYW5nZVJlcXVlc3QaIy5tcGN3YWxsZXQucGVlci52MS5FeGNoYW5nZVJlc3BvbnNlKAEwATKvAQoQQ29uc2Vuc3VzU2VydmljZRJHCgRWb3RlEh4ubXBjd2FsbGV0LnBlZXIudjEuVm90ZVJlcXVlc3QaHy5tcGN3YWxsZXQucGVlci52MS5Wb3RlUmVzcG9uc2USUgoGTm90aWZ5EiAubXBjd2FsbGV0LnBlZXIudjEuTm90aWZ5UmVxdWVzdBohLm1wY3dhbGxldC5wZWVyLnYxLk5vdGlmeVJlc3BvbnNlIgOQAgJiBnByb3RvMw", [file_mpcwallet_consensus_v1_consensus, file_mpcwallet_session_v1_session]);
+  fileDesc("ChxtcGN3YWxsZXQvcGVlci92MS9wZWVyLnByb3RvEhFtcGN3YWxsZXQucGVlci52MSIeCgtQaW5nUmVxdWVzdBIPCgdwYXlsb2FkGAEgASgMIjAKDFBpbmdSZXNwb25zZRIPCgdwYXlsb2FkGAEgASgMEg8KB3RpbWVfbXMYAiABKAQiEgoQR2V0U3RhdHVzUmVxdWVzdCKlAgoRR2V0U3RhdHVzUmVzcG9uc2USDwoHbm9kZV9pZBgBIAEoCRIPCgd2ZXJzaW9uGAIgASgJEhEKCXVwdGltZV9tcxgDIAEoBBIsCgVwZWVycxgEIAMoCzIdLm1wY3dhbGxldC5wZWVyLnYxLlBlZXJTdGF0dXMSEgoKd2FsbGV0X2lkcxgFIAMoCRIvCgZsZWRnZXIYBiABKAsyHy5tcGN3YWxsZXQucGVlci52MS5MZWRnZXJTdGF0dXMSMgoGcHJpbWVzGAggASgLMiIubXBjd2FsbGV0LnBlZXIudjEuUHJpbWVQb29sU3RhdHVzEjQKCGF1eF9pbmZvGAkgAygLMiIubXBjd2FsbGV0LnBlZXIudjEuQXV4SW5mb1Byb2dyZXNzIlAKD1ByaW1lUG9vbFN0YXR1cxINCgVyZWFkeRgBIAEoDRIPCgdkcmF3aW5nGAIgASgIEg0KBWZvdW5kGAMgASgNEg4KBnRlc3RlZBgEIAEoDSJBCg9BdXhJbmZvUHJvZ3Jlc3MSEQoJd2FsbGV0X2lkGAEgASgJEgwKBHN0ZXAYAiABKA0SDQoFc3RlcHMYAyABKA0ikAEKDExlZGdlclN0YXR1cxIRCgljb25maXJtZWQYASABKAgSEQoJYXZhaWxhYmxlGAIgASgNEgwKBHVzZWQYAyABKAQSDgoGZmFpbGVkGAQgASgEEg8KB2V4cGlyZWQYBSABKAQSFAoMYnVybmVkX2F0X21zGAYgASgEEhUKDWJ1cm5lZF9yZWFzb24YByABKAkieAoKUGVlclN0YXR1cxIPCgdub2RlX2lkGAEgASgJEjEKBXN0YXRlGAIgASgOMiIubXBjd2FsbGV0LnBlZXIudjEuQ29ubmVjdGlvblN0YXRlEhIKCnJ0dF9wNTBfdXMYAyABKAQSEgoKcnR0X3A5OV91cxgEIAEoBCKNAQoKV2FsbGV0U3BlYxIRCgl3YWxsZXRfaWQYASABKAkSDAoEbmFtZRgCIAEoCRIpCgZzY2hlbWUYAyABKA4yGS5tcGN3YWxsZXQucGVlci52MS5TY2hlbWUSEQoJdGhyZXNob2xkGAQgASgNEg8KB3BhcnRpZXMYBSADKAkSDwoHbmV0d29yaxgGIAEoCSJXChJHZW5lcmF0ZUtleVJlcXVlc3QSEgoKc2Vzc2lvbl9pZBgBIAEoDBItCgZ3YWxsZXQYAiABKAsyHS5tcGN3YWxsZXQucGVlci52MS5XYWxsZXRTcGVjImwKE0dlbmVyYXRlS2V5UmVzcG9uc2USEQoJZ3JvdXBfa2V5GAEgASgMEhIKCmNoYWluX2NvZGUYAiABKAwSEgoKa2V5X2RpZ2VzdBgDIAEoDBIaChJwdWJsaWNfa2V5X3BhY2thZ2UYBCABKAwiKgoVUHJlcGFyZUF1eEluZm9SZXF1ZXN0EhEKCXdhbGxldF9pZBgBIAEoCSIYChZQcmVwYXJlQXV4SW5mb1Jlc3BvbnNlIj8KFkdlbmVyYXRlQXV4SW5mb1JlcXVlc3QSEgoKc2Vzc2lvbl9pZBgBIAEoDBIRCgl3YWxsZXRfaWQYAiABKAkiKwoXR2VuZXJhdGVBdXhJbmZvUmVzcG9uc2USEAoIZXBvY2hfaWQYASABKAwiVwoOUHJlc2lnblJlcXVlc3QSEgoKc2Vzc2lvbl9pZBgBIAEoDBIRCgl3YWxsZXRfaWQYAiABKAkSDwoHc2lnbmVycxgDIAMoDRINCgVjb3VudBgEIAEoDSIrCg9QcmVzaWduUmVzcG9uc2USGAoQcHJlc2lnbmF0dXJlX2lkcxgBIAMoDCItChhMaXN0UHJlc2lnbmF0dXJlc1JlcXVlc3QSEQoJd2FsbGV0X2lkGAEgASgJIloKGUxpc3RQcmVzaWduYXR1cmVzUmVzcG9uc2USPQoNcHJlc2lnbmF0dXJlcxgBIAMoCzImLm1wY3dhbGxldC5wZWVyLnYxLldhaXRpbmdQcmVzaWduYXR1cmUiMgoTV2FpdGluZ1ByZXNpZ25hdHVyZRIKCgJpZBgBIAEoDBIPCgdzaWduZXJzGAIgAygNItABChJTaWduUGF5bWVudFJlcXVlc3QSEgoKc2Vzc2lvbl9pZBgBIAEoDBI5Cghwcm9wb3NhbBgCIAEoCzInLm1wY3dhbGxldC5jb25zZW5zdXMudjEuUGF5bWVudFByb3Bvc2FsEkAKC2NlcnRpZmljYXRlGAMgASgLMisubXBjd2FsbGV0LmNvbnNlbnN1cy52MS5BcHByb3ZhbENlcnRpZmljYXRlEg8KB3NpZ25lcnMYBCADKA0SGAoQcHJlc2lnbmF0dXJlX2lkcxgFIAMoDCJbChNTaWduUGF5bWVudFJlc3BvbnNlEhIKCnNpZ25hdHVyZXMYASADKAwSMAoIZXZpZGVuY2UYAiADKAsyHi5tcGN3YWxsZXQuc2Vzc2lvbi52MS5FdmlkZW5jZSJBCg9FeGNoYW5nZVJlcXVlc3QSLgoFZnJhbWUYASABKAsyHy5tcGN3YWxsZXQucGVlci52MS5TZXNzaW9uRnJhbWUiQgoQRXhjaGFuZ2VSZXNwb25zZRIuCgVmcmFtZRgBIAEoCzIfLm1wY3dhbGxldC5wZWVyLnYxLlNlc3Npb25GcmFtZSJgCgxTZXNzaW9uRnJhbWUSNAoHb3BlbmluZxgBIAEoCzIhLm1wY3dhbGxldC5wZWVyLnYxLlNlc3Npb25PcGVuaW5nSAASEgoIZW52ZWxvcGUYAiABKAxIAEIGCgRraW5kIiQKDlNlc3Npb25PcGVuaW5nEhIKCnNlc3Npb25faWQYASABKAwiSAoLVm90ZVJlcXVlc3QSOQoIcHJvcG9zYWwYASABKAsyJy5tcGN3YWxsZXQuY29uc2Vuc3VzLnYxLlBheW1lbnRQcm9wb3NhbCI+CgxWb3RlUmVzcG9uc2USLgoGYmFsbG90GAEgASgLMh4ubXBjd2FsbGV0LmNvbnNlbnN1cy52MS5CYWxsb3QiSwoNTm90aWZ5UmVxdWVzdBISCgpyZXF1ZXN0X2lkGAEgASgJEgwKBHR4aWQYAiABKAkSGAoQY29uZmlybWVkX2hlaWdodBgDIAEoBCIQCg5Ob3RpZnlSZXNwb25zZSKKAQoLRmF1bHREZXRhaWwSKgoEa2luZBgBIAEoDjIcLm1wY3dhbGxldC5wZWVyLnYxLkZhdWx0S2luZBIMCgRjb2RlGAIgASgJEg8KB3BhcnRpZXMYAyADKAkSMAoIZXZpZGVuY2UYBCADKAsyHi5tcGN3YWxsZXQuc2Vzc2lvbi52MS5FdmlkZW5jZSrGAQoPQ29ubmVjdGlvblN0YXRlEiAKHENPTk5FQ1RJT05fU1RBVEVfVU5TUEVDSUZJRUQQABIZChVDT05ORUNUSU9OX1NUQVRFX0lETEUQARIfChtDT05ORUNUSU9OX1NUQVRFX0NPTk5FQ1RJTkcQAhIbChdDT05ORUNUSU9OX1NUQVRFX0FDVElWRRADEh0KGUNPTk5FQ1RJT05fU1RBVEVfREVHUkFERUQQBBIZChVDT05ORUNUSU9OX1NUQVRFX0RFQUQQBSpGCgZTY2hlbWUSFgoSU0NIRU1FX1VOU1BFQ0lGSUVEEAASEAoMU0NIRU1FX0ZST1NUEAESEgoOU0NIRU1FX0NHR01QMjQQAiqsAQoJRmF1bHRLaW5kEhoKFkZBVUxUX0tJTkRfVU5TUEVDSUZJRUQQABIcChhGQVVMVF9LSU5EX0lOVkFMSURfSU5QVVQQARIaChZGQVVMVF9LSU5EX1VOQVZBSUxBQkxFEAISGQoVRkFVTFRfS0lORF9QRUVSX0ZBVUxUEAMSGgoWRkFVTFRfS0lORF9QRUVSX1NJTEVOVBAEEhIKDkZBVUxUX0tJTkRfQlVHEAUyuwEKDkNvbnRyb2xTZXJ2aWNlEkwKBFBpbmcSHi5tcGN3YWxsZXQucGVlci52MS5QaW5nUmVxdWVzdBofLm1wY3dhbGxldC5wZWVyLnYxLlBpbmdSZXNwb25zZSIDkAIBElsKCUdldFN0YXR1cxIjLm1wY3dhbGxldC5wZWVyLnYxLkdldFN0YXR1c1JlcXVlc3QaJC5tcGN3YWxsZXQucGVlci52MS5HZXRTdGF0dXNSZXNwb25zZSIDkAIBMr0FCg5TZXNzaW9uU2VydmljZRJcCgtHZW5lcmF0ZUtleRIlLm1wY3dhbGxldC5wZWVyLnYxLkdlbmVyYXRlS2V5UmVxdWVzdBomLm1wY3dhbGxldC5wZWVyLnYxLkdlbmVyYXRlS2V5UmVzcG9uc2USZQoOUHJlcGFyZUF1eEluZm8SKC5tcGN3YWxsZXQucGVlci52MS5QcmVwYXJlQXV4SW5mb1JlcXVlc3QaKS5tcGN3YWxsZXQucGVlci52MS5QcmVwYXJlQXV4SW5mb1Jlc3BvbnNlEmgKD0dlbmVyYXRlQXV4SW5mbxIpLm1wY3dhbGxldC5wZWVyLnYxLkdlbmVyYXRlQXV4SW5mb1JlcXVlc3QaKi5tcGN3YWxsZXQucGVlci52MS5HZW5lcmF0ZUF1eEluZm9SZXNwb25zZRJQCgdQcmVzaWduEiEubXBjd2FsbGV0LnBlZXIudjEuUHJlc2lnblJlcXVlc3QaIi5tcGN3YWxsZXQucGVlci52MS5QcmVzaWduUmVzcG9uc2UScwoRTGlzdFByZXNpZ25hdHVyZXMSKy5tcGN3YWxsZXQucGVlci52MS5MaXN0UHJlc2lnbmF0dXJlc1JlcXVlc3QaLC5tcGN3YWxsZXQucGVlci52MS5MaXN0UHJlc2lnbmF0dXJlc1Jlc3BvbnNlIgOQAgESXAoLU2lnblBheW1lbnQSJS5tcGN3YWxsZXQucGVlci52MS5TaWduUGF5bWVudFJlcXVlc3QaJi5tcGN3YWxsZXQucGVlci52MS5TaWduUGF5bWVudFJlc3BvbnNlElcKCEV4Y2hhbmdlEiIubXBjd2FsbGV0LnBlZXIudjEuRXhjaGFuZ2VSZXF1ZXN0GiMubXBjd2FsbGV0LnBlZXIudjEuRXhjaGFuZ2VSZXNwb25zZSgBMAEyrwEKEENvbnNlbnN1c1NlcnZpY2USRwoEVm90ZRIeLm1wY3dhbGxldC5wZWVyLnYxLlZvdGVSZXF1ZXN0Gh8ubXBjd2FsbGV0LnBlZXIudjEuVm90ZVJlc3BvbnNlElIKBk5vdGlmeRIgLm1wY3dhbGxldC5wZWVyLnYxLk5vdGlmeVJlcXVlc3QaIS5tcGN3YWxsZXQucGVlci52MS5Ob3RpZnlSZXNwb25zZSIDkAICYgZwcm90bzM", [file_mpcwallet_consensus_v1_consensus, file_mpcwallet_session_v1_session]);
 
 /**
  * @generated from message mpcwallet.peer.v1.PingRequest
@@ -100,6 +100,11 @@ export type GetStatusResponse = Message<"mpcwallet.peer.v1.GetStatusResponse"> &
    * @generated from field: repeated string wallet_ids = 5;
    */
   walletIds: string[];
+
+  /**
+   * @generated from field: mpcwallet.peer.v1.LedgerStatus ledger = 6;
+   */
+  ledger?: LedgerStatus | undefined;
 
   /**
    * @generated from field: mpcwallet.peer.v1.PrimePoolStatus primes = 8;
@@ -191,6 +196,61 @@ export const AuxInfoProgressSchema: GenMessage<AuxInfoProgress> = /*@__PURE__*/
   messageDesc(file_mpcwallet_peer_v1_peer, 5);
 
 /**
+ * Presignatures and nonces of a node, over all its wallets.
+ *
+ * @generated from message mpcwallet.peer.v1.LedgerStatus
+ */
+export type LedgerStatus = Message<"mpcwallet.peer.v1.LedgerStatus"> & {
+  /**
+   * False while the node does not know yet whether its ledger is the newest; it signs nothing from it then.
+   *
+   * @generated from field: bool confirmed = 1;
+   */
+  confirmed: boolean;
+
+  /**
+   * @generated from field: uint32 available = 2;
+   */
+  available: number;
+
+  /**
+   * @generated from field: uint64 used = 3;
+   */
+  used: bigint;
+
+  /**
+   * @generated from field: uint64 failed = 4;
+   */
+  failed: bigint;
+
+  /**
+   * @generated from field: uint64 expired = 5;
+   */
+  expired: bigint;
+
+  /**
+   * Unix milliseconds of the last time that the node burned its pool itself; 0 when it never did since it started.
+   *
+   * @generated from field: uint64 burned_at_ms = 6;
+   */
+  burnedAtMs: bigint;
+
+  /**
+   * Why, for example "ledger-behind".
+   *
+   * @generated from field: string burned_reason = 7;
+   */
+  burnedReason: string;
+};
+
+/**
+ * Describes the message mpcwallet.peer.v1.LedgerStatus.
+ * Use `create(LedgerStatusSchema)` to create a new message.
+ */
+export const LedgerStatusSchema: GenMessage<LedgerStatus> = /*@__PURE__*/
+  messageDesc(file_mpcwallet_peer_v1_peer, 6);
+
+/**
  * How one node sees one peer.
  *
  * @generated from message mpcwallet.peer.v1.PeerStatus
@@ -224,7 +284,7 @@ export type PeerStatus = Message<"mpcwallet.peer.v1.PeerStatus"> & {
  * Use `create(PeerStatusSchema)` to create a new message.
  */
 export const PeerStatusSchema: GenMessage<PeerStatus> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_peer_v1_peer, 6);
+  messageDesc(file_mpcwallet_peer_v1_peer, 7);
 
 /**
  * The wallet that is to be created. Every party must be given the same.
@@ -274,7 +334,7 @@ export type WalletSpec = Message<"mpcwallet.peer.v1.WalletSpec"> & {
  * Use `create(WalletSpecSchema)` to create a new message.
  */
 export const WalletSpecSchema: GenMessage<WalletSpec> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_peer_v1_peer, 7);
+  messageDesc(file_mpcwallet_peer_v1_peer, 8);
 
 /**
  * @generated from message mpcwallet.peer.v1.GenerateKeyRequest
@@ -298,7 +358,7 @@ export type GenerateKeyRequest = Message<"mpcwallet.peer.v1.GenerateKeyRequest">
  * Use `create(GenerateKeyRequestSchema)` to create a new message.
  */
 export const GenerateKeyRequestSchema: GenMessage<GenerateKeyRequest> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_peer_v1_peer, 8);
+  messageDesc(file_mpcwallet_peer_v1_peer, 9);
 
 /**
  * @generated from message mpcwallet.peer.v1.GenerateKeyResponse
@@ -339,7 +399,7 @@ export type GenerateKeyResponse = Message<"mpcwallet.peer.v1.GenerateKeyResponse
  * Use `create(GenerateKeyResponseSchema)` to create a new message.
  */
 export const GenerateKeyResponseSchema: GenMessage<GenerateKeyResponse> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_peer_v1_peer, 9);
+  messageDesc(file_mpcwallet_peer_v1_peer, 10);
 
 /**
  * @generated from message mpcwallet.peer.v1.PrepareAuxInfoRequest
@@ -356,7 +416,7 @@ export type PrepareAuxInfoRequest = Message<"mpcwallet.peer.v1.PrepareAuxInfoReq
  * Use `create(PrepareAuxInfoRequestSchema)` to create a new message.
  */
 export const PrepareAuxInfoRequestSchema: GenMessage<PrepareAuxInfoRequest> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_peer_v1_peer, 10);
+  messageDesc(file_mpcwallet_peer_v1_peer, 11);
 
 /**
  * @generated from message mpcwallet.peer.v1.PrepareAuxInfoResponse
@@ -369,7 +429,7 @@ export type PrepareAuxInfoResponse = Message<"mpcwallet.peer.v1.PrepareAuxInfoRe
  * Use `create(PrepareAuxInfoResponseSchema)` to create a new message.
  */
 export const PrepareAuxInfoResponseSchema: GenMessage<PrepareAuxInfoResponse> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_peer_v1_peer, 11);
+  messageDesc(file_mpcwallet_peer_v1_peer, 12);
 
 /**
  * @generated from message mpcwallet.peer.v1.GenerateAuxInfoRequest
@@ -393,7 +453,7 @@ export type GenerateAuxInfoRequest = Message<"mpcwallet.peer.v1.GenerateAuxInfoR
  * Use `create(GenerateAuxInfoRequestSchema)` to create a new message.
  */
 export const GenerateAuxInfoRequestSchema: GenMessage<GenerateAuxInfoRequest> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_peer_v1_peer, 12);
+  messageDesc(file_mpcwallet_peer_v1_peer, 13);
 
 /**
  * @generated from message mpcwallet.peer.v1.GenerateAuxInfoResponse
@@ -412,7 +472,7 @@ export type GenerateAuxInfoResponse = Message<"mpcwallet.peer.v1.GenerateAuxInfo
  * Use `create(GenerateAuxInfoResponseSchema)` to create a new message.
  */
 export const GenerateAuxInfoResponseSchema: GenMessage<GenerateAuxInfoResponse> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_peer_v1_peer, 13);
+  messageDesc(file_mpcwallet_peer_v1_peer, 14);
 
 /**
  * @generated from message mpcwallet.peer.v1.PresignRequest
@@ -450,7 +510,7 @@ export type PresignRequest = Message<"mpcwallet.peer.v1.PresignRequest"> & {
  * Use `create(PresignRequestSchema)` to create a new message.
  */
 export const PresignRequestSchema: GenMessage<PresignRequest> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_peer_v1_peer, 14);
+  messageDesc(file_mpcwallet_peer_v1_peer, 15);
 
 /**
  * @generated from message mpcwallet.peer.v1.PresignResponse
@@ -469,7 +529,7 @@ export type PresignResponse = Message<"mpcwallet.peer.v1.PresignResponse"> & {
  * Use `create(PresignResponseSchema)` to create a new message.
  */
 export const PresignResponseSchema: GenMessage<PresignResponse> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_peer_v1_peer, 15);
+  messageDesc(file_mpcwallet_peer_v1_peer, 16);
 
 /**
  * @generated from message mpcwallet.peer.v1.ListPresignaturesRequest
@@ -486,7 +546,7 @@ export type ListPresignaturesRequest = Message<"mpcwallet.peer.v1.ListPresignatu
  * Use `create(ListPresignaturesRequestSchema)` to create a new message.
  */
 export const ListPresignaturesRequestSchema: GenMessage<ListPresignaturesRequest> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_peer_v1_peer, 16);
+  messageDesc(file_mpcwallet_peer_v1_peer, 17);
 
 /**
  * @generated from message mpcwallet.peer.v1.ListPresignaturesResponse
@@ -505,7 +565,7 @@ export type ListPresignaturesResponse = Message<"mpcwallet.peer.v1.ListPresignat
  * Use `create(ListPresignaturesResponseSchema)` to create a new message.
  */
 export const ListPresignaturesResponseSchema: GenMessage<ListPresignaturesResponse> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_peer_v1_peer, 17);
+  messageDesc(file_mpcwallet_peer_v1_peer, 18);
 
 /**
  * A presignature without its secret.
@@ -533,7 +593,7 @@ export type WaitingPresignature = Message<"mpcwallet.peer.v1.WaitingPresignature
  * Use `create(WaitingPresignatureSchema)` to create a new message.
  */
 export const WaitingPresignatureSchema: GenMessage<WaitingPresignature> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_peer_v1_peer, 18);
+  messageDesc(file_mpcwallet_peer_v1_peer, 19);
 
 /**
  * @generated from message mpcwallet.peer.v1.SignPaymentRequest
@@ -576,7 +636,7 @@ export type SignPaymentRequest = Message<"mpcwallet.peer.v1.SignPaymentRequest">
  * Use `create(SignPaymentRequestSchema)` to create a new message.
  */
 export const SignPaymentRequestSchema: GenMessage<SignPaymentRequest> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_peer_v1_peer, 19);
+  messageDesc(file_mpcwallet_peer_v1_peer, 20);
 
 /**
  * @generated from message mpcwallet.peer.v1.SignPaymentResponse
@@ -602,7 +662,7 @@ export type SignPaymentResponse = Message<"mpcwallet.peer.v1.SignPaymentResponse
  * Use `create(SignPaymentResponseSchema)` to create a new message.
  */
 export const SignPaymentResponseSchema: GenMessage<SignPaymentResponse> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_peer_v1_peer, 20);
+  messageDesc(file_mpcwallet_peer_v1_peer, 21);
 
 /**
  * @generated from message mpcwallet.peer.v1.ExchangeRequest
@@ -619,7 +679,7 @@ export type ExchangeRequest = Message<"mpcwallet.peer.v1.ExchangeRequest"> & {
  * Use `create(ExchangeRequestSchema)` to create a new message.
  */
 export const ExchangeRequestSchema: GenMessage<ExchangeRequest> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_peer_v1_peer, 21);
+  messageDesc(file_mpcwallet_peer_v1_peer, 22);
 
 /**
  * @generated from message mpcwallet.peer.v1.ExchangeResponse
@@ -636,7 +696,7 @@ export type ExchangeResponse = Message<"mpcwallet.peer.v1.ExchangeResponse"> & {
  * Use `create(ExchangeResponseSchema)` to create a new message.
  */
 export const ExchangeResponseSchema: GenMessage<ExchangeResponse> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_peer_v1_peer, 22);
+  messageDesc(file_mpcwallet_peer_v1_peer, 23);
 
 /**
  * @generated from message mpcwallet.peer.v1.SessionFrame
@@ -669,7 +729,7 @@ export type SessionFrame = Message<"mpcwallet.peer.v1.SessionFrame"> & {
  * Use `create(SessionFrameSchema)` to create a new message.
  */
 export const SessionFrameSchema: GenMessage<SessionFrame> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_peer_v1_peer, 23);
+  messageDesc(file_mpcwallet_peer_v1_peer, 24);
 
 /**
  * @generated from message mpcwallet.peer.v1.SessionOpening
@@ -686,7 +746,7 @@ export type SessionOpening = Message<"mpcwallet.peer.v1.SessionOpening"> & {
  * Use `create(SessionOpeningSchema)` to create a new message.
  */
 export const SessionOpeningSchema: GenMessage<SessionOpening> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_peer_v1_peer, 24);
+  messageDesc(file_mpcwallet_peer_v1_peer, 25);
 
 /**
  * @generated from message mpcwallet.peer.v1.VoteRequest
@@ -703,7 +763,7 @@ export type VoteRequest = Message<"mpcwallet.peer.v1.VoteRequest"> & {
  * Use `create(VoteRequestSchema)` to create a new message.
  */
 export const VoteRequestSchema: GenMessage<VoteRequest> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_peer_v1_peer, 25);
+  messageDesc(file_mpcwallet_peer_v1_peer, 26);
 
 /**
  * @generated from message mpcwallet.peer.v1.VoteResponse
@@ -720,7 +780,7 @@ export type VoteResponse = Message<"mpcwallet.peer.v1.VoteResponse"> & {
  * Use `create(VoteResponseSchema)` to create a new message.
  */
 export const VoteResponseSchema: GenMessage<VoteResponse> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_peer_v1_peer, 26);
+  messageDesc(file_mpcwallet_peer_v1_peer, 27);
 
 /**
  * @generated from message mpcwallet.peer.v1.NotifyRequest
@@ -751,7 +811,7 @@ export type NotifyRequest = Message<"mpcwallet.peer.v1.NotifyRequest"> & {
  * Use `create(NotifyRequestSchema)` to create a new message.
  */
 export const NotifyRequestSchema: GenMessage<NotifyRequest> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_peer_v1_peer, 27);
+  messageDesc(file_mpcwallet_peer_v1_peer, 28);
 
 /**
  * @generated from message mpcwallet.peer.v1.NotifyResponse
@@ -764,7 +824,7 @@ export type NotifyResponse = Message<"mpcwallet.peer.v1.NotifyResponse"> & {
  * Use `create(NotifyResponseSchema)` to create a new message.
  */
 export const NotifyResponseSchema: GenMessage<NotifyResponse> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_peer_v1_peer, 28);
+  messageDesc(file_mpcwallet_peer_v1_peer, 29);
 
 /**
  * Error detail of a failed call between peers: the fault as the other side knows it.
@@ -804,7 +864,7 @@ export type FaultDetail = Message<"mpcwallet.peer.v1.FaultDetail"> & {
  * Use `create(FaultDetailSchema)` to create a new message.
  */
 export const FaultDetailSchema: GenMessage<FaultDetail> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_peer_v1_peer, 29);
+  messageDesc(file_mpcwallet_peer_v1_peer, 30);
 
 /**
  * @generated from enum mpcwallet.peer.v1.ConnectionState

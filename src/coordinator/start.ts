@@ -13,6 +13,7 @@ import { DatabasePaymentStore } from "../storage/database-payment-store.js";
 import { EtcdCoordination } from "../storage/etcd-coordination.js";
 import { JournaledSpace } from "../storage/journaled-space.js";
 import type { Coordination } from "../wallet/coordination.js";
+import type { PoolSize } from "../wallet/presignature-pool.js";
 import type { CoordinatorConfiguration } from "./configuration.js";
 import { Coordinator } from "./coordinator.js";
 
@@ -32,7 +33,7 @@ export async function startCoordinator(
   const { coordinator: self, gateway, network, security, consensus, bitcoin, logging } = configuration;
   const log = processLog({ name: self.id, level: logging.level });
   const clock = systemClock;
-  const { cggmp24 } = configuration.protocols;
+  const { cggmp24, frost } = configuration.protocols;
   const member = await openMembership(configuration, self.id, log);
   const database = await openAudit(configuration, environment);
   const audit = new DatabaseAuditTrail(queueOptions(configuration), { database, clock });
@@ -57,11 +58,8 @@ export async function startCoordinator(
       maxRequestWindowMs: consensus.requestMaxWindowMs,
       clockSkewMs: consensus.clockSkewMs,
       pool: {
-        target: cggmp24.poolTarget,
-        minimum: cggmp24.poolMinimum,
-        batch: cggmp24.poolBatch,
-        checkIntervalMs: cggmp24.poolCheckIntervalMs,
-        presignTimeoutMs: cggmp24.sessionTimeoutMs,
+        sizes: { cggmp24: poolSize(cggmp24), frost: poolSize(frost) },
+        checkIntervalMs: Math.min(cggmp24.poolCheckIntervalMs, frost.poolCheckIntervalMs),
       },
       gateway: {
         host: gateway.host,
@@ -101,6 +99,18 @@ export async function startCoordinator(
     },
   };
 }
+
+const poolSize = (section: {
+  readonly poolTarget: number;
+  readonly poolMinimum: number;
+  readonly poolBatch: number;
+  readonly sessionTimeoutMs: number;
+}): PoolSize => ({
+  target: section.poolTarget,
+  minimum: section.poolMinimum,
+  batch: section.poolBatch,
+  presignTimeoutMs: section.sessionTimeoutMs,
+});
 
 /** How the trail batches; the defaults of the adapter where the configuration has no [postgres]. */
 function queueOptions({ postgres }: CoordinatorConfiguration): AuditQueueOptions {

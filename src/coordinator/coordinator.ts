@@ -59,7 +59,7 @@ export interface CoordinatorOptions {
   readonly drain: { readonly lameDuckMs: number; readonly graceMs: number };
   readonly maxRequestWindowMs: number;
   readonly clockSkewMs: number;
-  /** Presignatures of SegWit wallets. */
+  /** Presignatures of SegWit wallets, nonces of Taproot wallets. */
   readonly pool: Omit<PresignaturePoolOptions, "lockTtlMs" | "callTimeoutMs">;
   readonly limits?: Partial<NetworkLimits>;
 }

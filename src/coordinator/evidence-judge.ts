@@ -1,6 +1,7 @@
 import { isMessage, toBinary } from "@bufbuild/protobuf";
 import { type Evidence, EvidenceSchema } from "../../gen/mpcwallet/session/v1/session_pb.js";
 import { frostSign } from "../protocols/frost/sign.js";
+import { frostSignPrepared } from "../protocols/frost/sign-prepared.js";
 import { decodePublicKeyPackage } from "../protocols/key-share.js";
 import { keygen } from "../protocols/keygen.js";
 import { judge, type Trial } from "../session/evidence.js";
@@ -59,21 +60,27 @@ function groupOf(roster: ReadonlyMap<string, Uint8Array>, parties: readonly stri
   return members.length === indices.length && members.length > 0 ? new Group(members) : undefined;
 }
 
-function signingTrial({ sessionId, proposal, certificate, signers }: SigningOrder, wallet: JudgedWallet) {
+/** The evidence that holds about the session of this order; with nonces made ahead it was one of another protocol. */
+function upheldSigning(order: SigningOrder, wallet: JudgedWallet, evidence: readonly unknown[]): readonly Proven[] {
+  const { sessionId, proposal, certificate, signers, presignatureIds } = order;
   const group = groupOf(wallet.roster, [...wallet.roster.keys()], signers);
   const claimed = claimedSigning(proposal, certificate, wallet.account);
-  if (group === undefined || claimed === undefined || wallet.publicKeyPackage.length === 0) return undefined;
+  if (group === undefined || claimed === undefined || wallet.publicKeyPackage.length === 0) return [];
   const key = decodePublicKeyPackage(wallet.publicKeyPackage);
-  if (key.scheme !== "frost") return undefined;
-  return trialOf(frostSign, { sessionId, group, pub: { key, ...claimed } });
+  if (key.scheme !== "frost") return [];
+  const session = { sessionId, group };
+  if (presignatureIds.length === 0) {
+    return upheld(trialOf(frostSign, { ...session, pub: { key, ...claimed } }), evidence);
+  }
+  const { items, authorization } = claimed;
+  if (presignatureIds.length !== items.length) return [];
+  const named = items.map((item, index) => ({ ...item, noncesId: presignatureIds[index] ?? new Uint8Array() }));
+  return upheld(trialOf(frostSignPrepared, { ...session, pub: { key, items: named, authorization } }), evidence);
 }
 
 /** Judges evidence about a signing session that this coordinator ordered. */
-export const judgeSigning: JudgeEvidence = ({ order, wallet, evidence }) => {
-  if (evidence.length === 0) return [];
-  const trial = signingTrial(order, wallet);
-  return trial === undefined ? [] : upheld(trial, evidence);
-};
+export const judgeSigning: JudgeEvidence = ({ order, wallet, evidence }) =>
+  evidence.length === 0 ? [] : upheldSigning(order, wallet, evidence);
 
 /** Judges evidence about a key generation that this coordinator ordered. */
 export function judgeKeyGeneration(

@@ -17,6 +17,7 @@ import { EtcdCoordination } from "../storage/etcd-coordination.js";
 import { JournaledSpace } from "../storage/journaled-space.js";
 import { readPassphrase } from "../storage/passphrase.js";
 import type { Coordination } from "../wallet/coordination.js";
+import type { PoolSize } from "../wallet/presignature-pool.js";
 import type { CoordinatorConfiguration } from "./configuration.js";
 import { Coordinator } from "./coordinator.js";
 
@@ -36,7 +37,7 @@ export async function startCoordinator(
   const { coordinator: self, gateway, network, security, consensus, bitcoin, logging } = configuration;
   const log = processLog({ name: self.id, level: logging.level });
   const clock = systemClock;
-  const { cggmp24 } = configuration.protocols;
+  const { cggmp24, frost } = configuration.protocols;
   const metrics = new ProcessMetrics();
   const member = await openMembership(configuration, { nodeId: self.id, dataFolder: self.dataFolder, log, metrics });
   const authority = await openAuthority(configuration, { environment, trust: member.trust, log });
@@ -64,11 +65,8 @@ export async function startCoordinator(
       maxRequestWindowMs: consensus.requestMaxWindowMs,
       clockSkewMs: consensus.clockSkewMs,
       pool: {
-        target: cggmp24.poolTarget,
-        minimum: cggmp24.poolMinimum,
-        batch: cggmp24.poolBatch,
-        checkIntervalMs: cggmp24.poolCheckIntervalMs,
-        presignTimeoutMs: cggmp24.sessionTimeoutMs,
+        sizes: { cggmp24: poolSize(cggmp24), frost: poolSize(frost) },
+        checkIntervalMs: Math.min(cggmp24.poolCheckIntervalMs, frost.poolCheckIntervalMs),
       },
       gateway: {
         host: gateway.host,
@@ -134,6 +132,18 @@ async function openAuthority(
     passphrase.erase();
   }
 }
+
+const poolSize = (section: {
+  readonly poolTarget: number;
+  readonly poolMinimum: number;
+  readonly poolBatch: number;
+  readonly sessionTimeoutMs: number;
+}): PoolSize => ({
+  target: section.poolTarget,
+  minimum: section.poolMinimum,
+  batch: section.poolBatch,
+  presignTimeoutMs: section.sessionTimeoutMs,
+});
 
 /** How the trail batches; the defaults of the adapter where the configuration has no [postgres]. */
 function queueOptions({ postgres }: CoordinatorConfiguration): AuditQueueOptions {

@@ -17,6 +17,7 @@ import type { PeerLinkStatus } from "../network/peer-link.js";
 import { peerNodeId } from "../network/rpc-server.js";
 import type { Scheme } from "../protocols/key-share.js";
 import type { StoredWallet } from "../storage/key-store.js";
+import type { OneUseItem } from "../storage/one-use-ledger.js";
 import { type ApprovedItem, signingAuthorization, signingItems } from "../wallet/approved-signing.js";
 import type { PaymentGuard } from "../wallet/payment-guard.js";
 import { runSession } from "./banning-session.js";
@@ -26,12 +27,12 @@ import {
   listPresignatures,
   type PresignatureParts,
   prepareAuxInfo,
-  presignBatch,
+  presign,
   requireThreshold,
   takePresignatures,
 } from "./presignature-handlers.js";
 import type { PrimePoolProgress } from "./prime-pool.js";
-import type { SessionSeat } from "./session-job.js";
+import type { SessionSeat, SigningJob } from "./session-job.js";
 
 export interface NodeHandlerParts extends PresignatureParts {
   readonly version: string;
@@ -92,7 +93,7 @@ export function nodeHandlers(parts: NodeHandlerParts): PeerHandlers {
       generateKey: serve("coordinator", (request: GenerateKeyRequest) => generateKey(parts, request)),
       prepareAuxInfo: serve("coordinator", (request: PrepareAuxInfoRequest) => prepareAuxInfo(parts, request)),
       generateAuxInfo: serve("coordinator", (request: GenerateAuxInfoRequest) => generateAuxInfo(parts, request)),
-      presign: serve("coordinator", (request: PresignRequest) => presignBatch(parts, request)),
+      presign: serve("coordinator", (request: PresignRequest) => presign(parts, request)),
       listPresignatures: serve("coordinator", (request: ListPresignaturesRequest) => listPresignatures(parts, request)),
       signPayment: serve("coordinator", (request: SignPaymentRequest) => signPayment(parts, request)),
       async *exchange(requests, context) {
@@ -169,77 +170,68 @@ function schemeOf(scheme: SchemeMessage): Scheme {
 
 /**
  * Takes part in signing. The three conditions of the invariant stand here in order: the guard has checked the payment
- * itself and holds a certificate with this node's own vote; FROST nonces are fresh in the session and die with it,
- * presignatures are used up on disk.
+ * itself and holds a certificate with this node's own vote; what was made ahead is used up on disk before the session
+ * begins that computes shares from it, and whatever comes of the session, it never comes back. Nonces that FROST draws
+ * in the session itself die with it.
  */
 async function signPayment(parts: NodeHandlerParts, request: SignPaymentRequest) {
-  const { proposal, certificate, sessionId, signers } = request;
+  const { proposal, certificate, sessionId, signers, presignatureIds: ids } = request;
   if (proposal === undefined || certificate === undefined) {
     throw new InvalidInput("certificate-missing", "signing needs a proposal and its certificate");
   }
   const payment = await parts.guard.authorize(proposal, certificate);
-  const wallet = parts.shares.stored(payment.walletId);
+  const wallet = parts.shares.signing(payment.walletId);
   requireThreshold(wallet, signers);
   const seat = parts.shares.seat({ sessionId, parties: wallet.parties, signers }, parts.nodeId);
   const authorization = signingAuthorization(payment.proposalDigest, certificate);
-  const keyShare = wallet.keyShare.reveal();
   const items = signingItems(payment);
-  if (wallet.scheme === "cggmp24") {
-    const ids = request.presignatureIds;
-    return await signWithPresignatures(parts, { wallet, seat, items, authorization, ids });
+  if (wallet.scheme === "frost" && ids.length === 0) {
+    return await runSigning(parts, signingJob(wallet, { items, authorization, taken: [] }), seat);
   }
-  const result = await runSession(parts, { kind: "frost-sign", keyShare, items, authorization }, seat);
-  if (result.kind !== "frost-sign") throw new Bug("a signing has signatures");
-  return { signatures: [...result.signatures], evidence: [] };
-}
-
-/**
- * The presignatures are used up on disk, and the other signers know it, before the session begins that computes shares
- * from them. Whatever comes of the session, they never come back, not even with a copy of the disk.
- */
-async function signWithPresignatures(
-  parts: NodeHandlerParts,
-  order: {
-    readonly wallet: StoredWallet;
-    readonly seat: SessionSeat;
-    readonly items: readonly ApprovedItem[];
-    readonly authorization: Uint8Array;
-    readonly ids: readonly Uint8Array[];
-  },
-) {
-  const { wallet, seat, items, authorization, ids } = order;
-  const { shares, ledger, log } = parts;
-  const { epochId: epoch } = shares.withAuxInfo(wallet.walletId);
-  const signers = seat.parties.map(({ nodeId }) => nodeId);
-  const passage = parts.witness.attend(signers.filter((nodeId) => nodeId !== parts.nodeId));
-  const taken = await takePresignatures(ledger, { wallet, signers, ids, inputs: items.length });
+  const names = seat.parties.map(({ nodeId }) => nodeId);
+  const passage = parts.witness.attend(names.filter((nodeId) => nodeId !== parts.nodeId));
+  const taken = await takePresignatures(parts.ledger, { wallet, signers: names, ids, inputs: items.length });
   try {
     await passage.witnessed();
-    const result = await runSession(
-      parts,
-      {
-        kind: "cggmp24-sign",
-        keyShare: Uint8Array.from(wallet.keyShare.reveal()),
-        epoch,
-        items: items.map((item, index) => {
-          const secret = taken[index]?.secret;
-          if (secret === undefined) throw new Bug("a presignature was taken for each input");
-          return { ...item, presignature: secret.reveal() };
-        }),
-        authorization,
-      },
-      seat,
-    );
-    if (result.kind !== "cggmp24-sign") throw new Bug("a signing has signatures");
-    return { signatures: [...result.signatures], evidence: [] };
+    return await runSigning(parts, signingJob(wallet, { items, authorization, taken }), seat);
   } catch (error) {
-    const failed = taken.map((item) => ledger.fail(item, "signing failed"));
+    const failed = taken.map((item) => parts.ledger.fail(item, "signing failed"));
     for (const outcome of await Promise.allSettled(failed)) {
       if (outcome.status === "rejected")
-        log.warn({ err: outcome.reason }, "a failed signing is recorded as a used one");
+        parts.log.warn({ err: outcome.reason }, "a failed signing is recorded as a used one");
     }
     throw error;
   } finally {
     for (const { secret } of taken) secret.erase();
   }
+}
+
+function signingJob(
+  wallet: StoredWallet,
+  order: {
+    readonly items: readonly ApprovedItem[];
+    readonly authorization: Uint8Array;
+    /** One for each item; none where FROST draws its nonces in the session. */
+    readonly taken: readonly OneUseItem[];
+  },
+): SigningJob {
+  const { authorization, taken } = order;
+  const keyShare = wallet.keyShare.reveal();
+  const secretAt = (index: number): Uint8Array => {
+    const secret = taken[index]?.secret;
+    if (secret === undefined) throw new Bug("one was taken for each input");
+    return secret.reveal();
+  };
+  if (wallet.scheme === "cggmp24") {
+    const items = order.items.map((item, index) => ({ ...item, presignature: secretAt(index) }));
+    return { kind: "cggmp24-sign", keyShare, epoch: wallet.epochId, items, authorization };
+  }
+  const items = order.items.map((item, index) => (taken.length === 0 ? item : { ...item, nonces: secretAt(index) }));
+  return { kind: "frost-sign", keyShare, items, authorization };
+}
+
+async function runSigning(parts: NodeHandlerParts, job: SigningJob, seat: SessionSeat) {
+  const result = await runSession(parts, job, seat);
+  if (result.kind !== job.kind) throw new Bug("a signing has signatures");
+  return { signatures: [...result.signatures], evidence: [] };
 }

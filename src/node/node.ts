@@ -281,6 +281,7 @@ const CLASSES: Readonly<Record<SessionJob["kind"], TrafficClass>> = {
   keygen: "dkg",
   "aux-info": "dkg",
   presign: "presign",
+  "frost-nonces": "presign",
   "frost-sign": "signing",
   "cggmp24-sign": "signing",
 };

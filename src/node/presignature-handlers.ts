@@ -9,8 +9,15 @@ import { Bug, InvalidInput, PeerFault } from "../crypto/fault.js";
 import type { SecurityProfile } from "../crypto/security-profile.js";
 import { hashTuple } from "../crypto/transcript.js";
 import { auxInfo } from "../protocols/cggmp24/aux-info.js";
+import type { Scheme } from "../protocols/key-share.js";
 import type { StoredWallet } from "../storage/key-store.js";
-import { type ItemFacts, type OneUseItem, type OneUseLedger, unconfirmed } from "../storage/one-use-ledger.js";
+import {
+  type ItemFacts,
+  type ItemKind,
+  type OneUseItem,
+  type OneUseLedger,
+  unconfirmed,
+} from "../storage/one-use-ledger.js";
 import { SecretBytes } from "../storage/secret-bytes.js";
 import type { AuxInfoBoard } from "./aux-info-progress.js";
 import type { BanRegister } from "./ban-register.js";
@@ -21,7 +28,10 @@ import type { SessionExchange } from "./session-exchange.js";
 import type { SessionSeat } from "./session-job.js";
 import type { WalletShares } from "./wallet-shares.js";
 
-/** What a SegWit wallet needs before it signs: auxiliary info once, presignatures ahead, each for one signature. */
+/**
+ * What a wallet needs before it signs, each for one signature: presignatures of a SegWit wallet, which has auxiliary info
+ * made once, and nonces of a Taproot wallet. Both are items of the one-use ledger, under ids that all signers know.
+ */
 
 export interface PresignatureParts {
   readonly nodeId: string;
@@ -42,6 +52,9 @@ const BATCH_MAX = 100;
 const LANES = 2;
 /** Presignatures of one wallet that may wait; a coordinator that wants more is wrong. */
 const WAITING_MAX = 4_000;
+
+/** What the schemes sign with. */
+const ITEM_KINDS: Readonly<Record<Scheme, ItemKind>> = { cggmp24: "presignature", frost: "frost-nonce" };
 
 const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString("hex");
 
@@ -73,16 +86,60 @@ function requireNoAuxInfo({ scheme, auxInfo, walletId }: StoredWallet): void {
   if (auxInfo.length > 0) throw new InvalidInput("aux-info-exists", "the wallet has its auxiliary info", { walletId });
 }
 
-/** Makes a batch. What was made before one session failed is kept; a proven fault of a peer is reported all the same. */
-export async function presignBatch(parts: PresignatureParts, request: PresignRequest) {
-  const { shares, ledger, nodeId } = parts;
-  const { walletId, signers, count, sessionId } = request;
-  const wallet = shares.withAuxInfo(walletId);
+/** Makes a batch of what the wallet's scheme signs with. */
+export async function presign(parts: PresignatureParts, request: PresignRequest) {
+  const { shares, ledger } = parts;
+  const { walletId, signers, count } = request;
+  const wallet = shares.signing(walletId);
   if (count < 1 || count > BATCH_MAX) throw new InvalidInput("batch", `1 to ${BATCH_MAX} presignatures`, { count });
-  if (ledger.counts({ kind: "presignature", walletId }).available + count > WAITING_MAX) {
+  if (ledger.counts({ kind: ITEM_KINDS[wallet.scheme], walletId }).available + count > WAITING_MAX) {
     throw new InvalidInput("pool-full", "enough presignatures wait here", { walletId, limit: WAITING_MAX });
   }
   requireThreshold(wallet, signers);
+  const presignatureIds =
+    wallet.scheme === "frost" ? await makeNonces(parts, wallet, request) : await presignBatch(parts, wallet, request);
+  return { presignatureIds };
+}
+
+/** All in one session: a pair of nonces costs less than a message. */
+async function makeNonces(
+  parts: PresignatureParts,
+  wallet: StoredWallet,
+  { sessionId, signers, count }: PresignRequest,
+): Promise<Uint8Array[]> {
+  const { shares, ledger, nodeId, clock } = parts;
+  const seat = shares.seat({ sessionId, parties: wallet.parties, signers }, nodeId);
+  const result = await runSession(parts, { kind: "frost-nonces", keyShare: wallet.keyShare.reveal(), count }, seat);
+  if (result.kind !== "frost-nonces") throw new Bug("a session that makes nonces has nonces");
+  const createdAtMs = Math.floor(clock.nowMs());
+  const items = result.nonces.map(({ id, secret }) => ({
+    ...itemFacts(wallet, seat, id),
+    createdAtMs,
+    secret: SecretBytes.adopt(secret),
+  }));
+  try {
+    await ledger.put(items);
+  } finally {
+    for (const { secret } of items) secret.erase();
+  }
+  return result.nonces.map(({ id }) => id);
+}
+
+const itemFacts = ({ scheme, walletId, epoch }: StoredWallet, seat: SessionSeat, id: Uint8Array) => ({
+  kind: ITEM_KINDS[scheme],
+  id: hex(id),
+  walletId,
+  walletEpoch: epoch,
+  signers: seat.parties.map(({ nodeId }) => nodeId),
+});
+
+/** What was made before one session failed is kept; a proven fault of a peer is reported all the same. */
+async function presignBatch(
+  parts: PresignatureParts,
+  wallet: StoredWallet,
+  { sessionId, signers, count }: PresignRequest,
+): Promise<Uint8Array[]> {
+  const { shares, nodeId } = parts;
   const seats = Array.from({ length: count }, (_, index) => {
     const id = hashTuple("presign/session", [sessionId, BigInt(index)]).slice(0, 16);
     return shares.seat({ sessionId: id, parties: wallet.parties, signers }, nodeId);
@@ -101,29 +158,18 @@ export async function presignBatch(parts: PresignatureParts, request: PresignReq
   await Promise.all(Array.from({ length: LANES }, lane));
   const fault = failures.find((error) => error instanceof PeerFault) ?? (made.length === 0 ? failures[0] : undefined);
   if (fault !== undefined) throw fault;
-  return { presignatureIds: made };
+  return made;
 }
 
 async function presignOne(parts: PresignatureParts, wallet: StoredWallet, seat: SessionSeat): Promise<Uint8Array> {
   const { ledger, clock } = parts;
-  const { walletId, epoch } = wallet;
   const keyShare = Uint8Array.from(wallet.keyShare.reveal());
   const auxInfo = Uint8Array.from(wallet.auxInfo.reveal());
   const result = await runSession(parts, { kind: "presign", keyShare, auxInfo }, seat);
   if (result.kind !== "presign") throw new Bug("a presigning has a presignature");
   const secret = SecretBytes.adopt(result.presignature);
   try {
-    await ledger.put([
-      {
-        kind: "presignature",
-        id: hex(result.id),
-        walletId,
-        walletEpoch: epoch,
-        signers: seat.parties.map(({ nodeId }) => nodeId),
-        createdAtMs: Math.floor(clock.nowMs()),
-        secret,
-      },
-    ]);
+    await ledger.put([{ ...itemFacts(wallet, seat, result.id), createdAtMs: Math.floor(clock.nowMs()), secret }]);
   } finally {
     secret.erase();
   }
@@ -131,8 +177,8 @@ async function presignOne(parts: PresignatureParts, wallet: StoredWallet, seat: 
 }
 
 export async function listPresignatures({ shares, ledger }: PresignatureParts, { walletId }: ListPresignaturesRequest) {
-  const { parties, epoch } = shares.withAuxInfo(walletId);
-  const items = ledger.isConfirmed ? ledger.items({ kind: "presignature", walletId, walletEpoch: epoch }) : [];
+  const { scheme, parties, epoch } = shares.signing(walletId);
+  const items = ledger.isConfirmed ? ledger.items({ kind: ITEM_KINDS[scheme], walletId, walletEpoch: epoch }) : [];
   return {
     presignatures: items.map(({ id, signers }) => ({
       id: new Uint8Array(Buffer.from(id, "hex")),
@@ -142,7 +188,7 @@ export async function listPresignatures({ shares, ledger }: PresignatureParts, {
 }
 
 /**
- * Takes the presignatures that a coordinator names, one for each input: used up durably, at this node, before anything
+ * Takes the presignatures or nonces that a coordinator names, one for each input: used up durably, at this node, before anything
  * is computed from them. All are looked at before the first is taken, so that a wrong order costs none.
  *
  * @throws InvalidInput `presignature-count`, `presignature-repeated`, `presignature-unknown` (used ones too),
@@ -159,6 +205,7 @@ export async function takePresignatures(
   },
 ): Promise<readonly OneUseItem[]> {
   const { wallet, signers, inputs } = order;
+  const kind = ITEM_KINDS[wallet.scheme];
   const ids = order.ids.map(hex);
   if (ids.length !== inputs) {
     throw new InvalidInput("presignature-count", "one presignature for each input", { inputs, given: ids.length });
@@ -168,21 +215,24 @@ export async function takePresignatures(
   }
   if (!ledger.isConfirmed) throw unconfirmed();
   for (const id of ids) {
-    const [item] = ledger.items({ kind: "presignature", id });
+    const [item] = ledger.items({ kind, id });
     if (item === undefined) throw unknown(id);
     refuseForeign(item, wallet, signers);
   }
-  const taken: OneUseItem[] = [];
-  for (const id of ids) {
-    const { walletId, epoch: walletEpoch } = wallet;
-    const item = await ledger.take({ kind: "presignature", id, walletId, walletEpoch, signers });
-    if (item === undefined) {
-      for (const { secret } of taken) secret.erase();
-      throw unknown(id);
-    }
-    taken.push(item);
-  }
-  return taken;
+  const { walletId, epoch: walletEpoch } = wallet;
+  // At once, so that they share a write. All have ended before any secret is handed on or erased.
+  const outcomes = await Promise.allSettled(
+    ids.map(async (id) => {
+      const item = await ledger.take({ kind, id, walletId, walletEpoch, signers });
+      if (item === undefined) throw unknown(id);
+      return item;
+    }),
+  );
+  const taken = outcomes.flatMap((outcome) => (outcome.status === "fulfilled" ? [outcome.value] : []));
+  const failed = outcomes.find((outcome) => outcome.status === "rejected");
+  if (failed === undefined) return taken;
+  for (const { secret } of taken) secret.erase();
+  throw failed.reason;
 }
 
 const unknown = (id: string): InvalidInput =>

@@ -1,6 +1,8 @@
+import type { KeyObject } from "node:crypto";
 import type { Random } from "../crypto/ambient.js";
 import { equalBytes } from "../crypto/bytes.js";
-import { Scalar } from "../crypto/curve.js";
+import { type Scalar, scalar } from "../crypto/curve.js";
+import { signEd25519 } from "../crypto/ed25519.js";
 import { Bug, InvalidInput } from "../crypto/fault.js";
 import { profiles, type SecurityProfile } from "../crypto/security-profile.js";
 import { type AuxPrimes, auxInfo } from "../protocols/cggmp24/aux-info.js";
@@ -8,13 +10,23 @@ import { type AuxInfo, decodeAuxInfo, encodeAuxInfo, epochId } from "../protocol
 import { presign } from "../protocols/cggmp24/presign.js";
 import { Presignature } from "../protocols/cggmp24/presignature.js";
 import { sign } from "../protocols/cggmp24/sign.js";
+import { prepareNonces } from "../protocols/frost/prepare-nonces.js";
+import { PreparedNonces } from "../protocols/frost/prepared-nonces.js";
 import { frostSign } from "../protocols/frost/sign.js";
-import { decodeKeyShare, encodeKeyShare, type KeyShare, keyDigest, type Scheme } from "../protocols/key-share.js";
+import { frostSignPrepared } from "../protocols/frost/sign-prepared.js";
+import {
+  decodeKeyShare,
+  encodeKeyShare,
+  keyDigest,
+  type PublicKeyPackage,
+  type Scheme,
+} from "../protocols/key-share.js";
 import { keygen } from "../protocols/keygen.js";
 import type { SignIdentity } from "../session/envelope.js";
 import { Group, type PartyId, partyId } from "../session/party.js";
 import type { Protocol } from "../session/protocol.js";
 import { type Progress, Session } from "../session/session.js";
+import { systemRandom } from "./ambient.js";
 
 /** A protocol run as it crosses into a worker thread: plain values, no functions. */
 export type SessionJob =
@@ -25,10 +37,22 @@ export type SessionJob =
       readonly walletId: string;
     }
   | {
+      readonly kind: "frost-nonces";
+      /** Encoded KeyShare; secret. */
+      readonly keyShare: Uint8Array;
+      /** Pairs of nonces to make. */
+      readonly count: number;
+    }
+  | {
       readonly kind: "frost-sign";
       /** Encoded KeyShare; secret. */
       readonly keyShare: Uint8Array;
-      readonly items: readonly { readonly message: Uint8Array; readonly bip32Tweak: bigint }[];
+      /** With nonces taken from the ledger for every item (encoded, secret), or for none. */
+      readonly items: readonly {
+        readonly message: Uint8Array;
+        readonly bip32Tweak: bigint;
+        readonly nonces?: Uint8Array;
+      }[];
       readonly authorization: Uint8Array;
     }
   | {
@@ -61,12 +85,22 @@ export type SessionJob =
       readonly authorization: Uint8Array;
     };
 
+export type SigningJob = Extract<SessionJob, { readonly kind: "frost-sign" | "cggmp24-sign" }>;
+
 /** Jobs that a person waits for; the others may take their time and must not stand in front of these. */
-export const isUrgent = ({ kind }: SessionJob): boolean => kind === "frost-sign" || kind === "cggmp24-sign";
+export const signs = (job: SessionJob): job is SigningJob => job.kind === "frost-sign" || job.kind === "cggmp24-sign";
 
 /** What a finished job hands back. */
 export type SessionResult =
   | { readonly kind: "keygen" /** Encoded KeyShare; secret. */; readonly keyShare: Uint8Array }
+  | {
+      readonly kind: "frost-nonces";
+      readonly nonces: readonly {
+        readonly id: Uint8Array;
+        /** Encoded PreparedNonces; secret. */
+        readonly secret: Uint8Array;
+      }[];
+    }
   | { readonly kind: "frost-sign"; readonly signatures: readonly Uint8Array[] }
   | {
       readonly kind: "aux-info";
@@ -103,13 +137,20 @@ export interface RunningSession {
 }
 
 /** The protocols that jobs run. A session thread runs exactly these. */
-export const PROTOCOLS = { keygen, frostSign } as const;
+export const PROTOCOLS = { keygen, frostSign, frostSignPrepared } as const;
 
 export interface SessionDependencies {
   readonly random: Random;
   readonly sign: SignIdentity;
   readonly protocols: typeof PROTOCOLS;
 }
+
+/** What honest sessions of a node run with. @param identity the node's Ed25519 key */
+export const sessionDependencies = (identity: KeyObject): SessionDependencies => ({
+  random: systemRandom,
+  sign: (message) => signEd25519(identity, message),
+  protocols: PROTOCOLS,
+});
 
 /** @throws InvalidInput when the job's parameters do not fit the parties */
 export function startSession(
@@ -150,22 +191,38 @@ export function startSession(
         toResult: (share) => ({ kind: "keygen", keyShare: encodeKeyShare(share) }),
       });
     }
-    case "frost-sign": {
-      const { secretShare, ...key } = decodeKeyShare(job.keyShare);
-      if (key.scheme !== "frost") throw new Bug("a key of another scheme must not sign with FROST");
+    case "frost-nonces": {
+      const { secretShare, key } = schnorrShare(job.keyShare);
       checkSigners(group.ids, key);
-      const items = job.items.map(({ message, bip32Tweak }) => ({
-        message,
-        bip32Tweak: Scalar.plus(Scalar.zero, bip32Tweak as Scalar),
-      }));
-      return start(protocols.frostSign, {
-        pub: { key, items, authorization: job.authorization },
+      return start(prepareNonces, {
+        pub: { key, count: job.count },
         secret: secretShare,
-        toResult: (signatures) => ({ kind: "frost-sign", signatures }),
+        toResult: (made) => ({
+          kind: "frost-nonces",
+          nonces: made.map((nonces) => ({ id: nonces.id, secret: nonces.encode() })),
+        }),
+      });
+    }
+    case "frost-sign": {
+      const { secretShare, key } = schnorrShare(job.keyShare);
+      checkSigners(group.ids, key);
+      const { authorization } = job;
+      const items = job.items.map(({ message, bip32Tweak }) => ({ message, bip32Tweak: scalar(bip32Tweak) }));
+      const toResult = (signatures: readonly Uint8Array[]) => ({ kind: "frost-sign" as const, signatures });
+      const prepared = job.items.flatMap(({ nonces }) => (nonces === undefined ? [] : [takeUp(nonces)]));
+      if (prepared.length === 0) {
+        return start(protocols.frostSign, { pub: { key, items, authorization }, secret: secretShare, toResult });
+      }
+      if (prepared.length !== items.length) throw new Bug("nonces for some messages only");
+      const named = items.map((item, index) => ({ ...item, noncesId: prepared[index]?.id ?? new Uint8Array() }));
+      return start(protocols.frostSignPrepared, {
+        pub: { key, items: named, authorization },
+        secret: { secretShare, nonces: prepared },
+        toResult,
       });
     }
     case "aux-info": {
-      const { secretShare: _, self: __, ...key } = ecdsaShare(job.keyShare);
+      const { key } = ecdsaShare(job.keyShare);
       const profile = profiles.find(({ name }) => name === job.profile);
       if (profile === undefined) throw new Bug("a job names an unknown profile");
       return start(auxInfo, {
@@ -175,7 +232,7 @@ export function startSession(
       });
     }
     case "presign": {
-      const { secretShare, ...key } = ecdsaShare(job.keyShare);
+      const { secretShare, key } = ecdsaShare(job.keyShare);
       checkSigners(group.ids, key);
       const aux = rememberedAux(job.auxInfo);
       return start(presign, {
@@ -185,7 +242,7 @@ export function startSession(
       });
     }
     case "cggmp24-sign": {
-      const { secretShare: _, ...key } = ecdsaShare(job.keyShare);
+      const { key } = ecdsaShare(job.keyShare);
       checkSigners(group.ids, key);
       const presignatures = job.items.map(({ presignature }) => {
         const taken = Presignature.decode(presignature, key.groupKey);
@@ -195,7 +252,7 @@ export function startSession(
       const items = presignatures.map((presignature, index) => ({
         presignature: presignature.public,
         digest: { bytes: job.items[index]?.message ?? new Uint8Array() },
-        bip32Tweak: Scalar.plus(Scalar.zero, (job.items[index]?.bip32Tweak ?? 0n) as Scalar),
+        bip32Tweak: scalar(job.items[index]?.bip32Tweak ?? 0n),
       }));
       return start(sign, {
         pub: { key, epoch: job.epoch, items, authorization: job.authorization },
@@ -209,10 +266,51 @@ export function startSession(
   }
 }
 
-function ecdsaShare(keyShare: Uint8Array): KeyShare {
-  const share = decodeKeyShare(keyShare);
-  if (share.scheme !== "cggmp24") throw new InvalidInput("scheme", "a FROST key is never used for ECDSA");
+function ecdsaShare(keyShare: Uint8Array): OpenedShare {
+  const share = rememberedShare(keyShare);
+  if (share.key.scheme !== "cggmp24") throw new InvalidInput("scheme", "a FROST key is never used for ECDSA");
   return share;
+}
+
+function schnorrShare(keyShare: Uint8Array): OpenedShare {
+  const share = rememberedShare(keyShare);
+  if (share.key.scheme !== "frost") throw new Bug("a key of another scheme must not sign with FROST");
+  return share;
+}
+
+interface OpenedShare {
+  readonly secretShare: Scalar;
+  readonly key: PublicKeyPackage;
+}
+
+const OPENED_SHARES_MAX = 32;
+/**
+ * The last share of each key that signed in this thread: opening one checks it against its public share in constant
+ * time, and what is computed about a key (its digest, output keys) is remembered with the object. A refreshed share
+ * takes the place of the one before, whose bytes are erased.
+ */
+const openedShares = new Map<string, { readonly bytes: Uint8Array; readonly share: OpenedShare }>();
+
+function rememberedShare(bytes: Uint8Array): OpenedShare {
+  for (const known of openedShares.values()) if (equalBytes(known.bytes, bytes)) return known.share;
+  const { secretShare, self: _, ...key } = decodeKeyShare(bytes);
+  const name = Buffer.from(key.groupKey.toBytes()).toString("hex");
+  const [oldest] = openedShares.keys();
+  const goes = openedShares.has(name) || openedShares.size < OPENED_SHARES_MAX ? name : (oldest ?? name);
+  openedShares.get(goes)?.bytes.fill(0);
+  openedShares.delete(goes);
+  const share = { secretShare, key };
+  openedShares.set(name, { bytes: Uint8Array.from(bytes), share });
+  return share;
+}
+
+/** Nonces out of the bytes of the ledger's row, which are erased. */
+function takeUp(bytes: Uint8Array): PreparedNonces {
+  try {
+    return PreparedNonces.decode(bytes);
+  } finally {
+    bytes.fill(0);
+  }
 }
 
 /** Engines of a wallet's moduli take tens of milliseconds to make, and a pool is filled for one wallet at a time. */

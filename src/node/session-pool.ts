@@ -2,9 +2,9 @@ import type { KeyObject } from "node:crypto";
 import { Worker } from "node:worker_threads";
 import type { Clock } from "../crypto/ambient.js";
 import { Bug, Unavailable } from "../crypto/fault.js";
-import type { SessionJob, SessionResult, SessionSeat } from "./session-job.js";
-import { resultOf, type SessionEnd, type WorkerReport } from "./session-report.js";
-import type { WorkerOrder } from "./session-worker.js";
+import { SessionDesk, type SessionOrder } from "./session-desk.js";
+import { type SessionJob, type SessionResult, type SessionSeat, sessionDependencies } from "./session-job.js";
+import { resultOf, type SessionEnd, type SessionReport } from "./session-report.js";
 
 /**
  * After a link broke, what is still under way from others may arrive. Without this wait the first party to give up
@@ -13,7 +13,7 @@ import type { WorkerOrder } from "./session-worker.js";
 const LINK_GRACE_MS = 300;
 
 export interface SessionPoolOptions {
-  /** Worker threads, 1 to 64. */
+  /** Worker threads, 1 to 64; with 0 sessions run in the thread of the pool itself. */
   readonly workers: number;
   /** This node's Ed25519 identity. */
   readonly identity: KeyObject;
@@ -53,8 +53,14 @@ export interface SessionRunner {
   close(): Promise<void>;
 }
 
+/** What runs sessions: a worker thread, or a desk in this one. */
+interface Runner {
+  postMessage(order: SessionOrder): void;
+  terminate(): Promise<unknown>;
+}
+
 interface Running {
-  readonly worker: Worker;
+  readonly worker: Runner;
   readonly wire: SessionWire;
   readonly roundTimeoutMs: number;
   round: string;
@@ -65,11 +71,11 @@ interface Running {
   readonly settle: (end: SessionEnd) => void;
 }
 
-/** Runs sessions in warm worker threads, each session whole in one thread, and holds the clocks that they have not. */
+/** Runs sessions in warm threads, each session whole in one thread, and holds the clocks that they have not. */
 export class SessionPool implements SessionRunner {
   readonly #options: SessionPoolOptions;
   readonly #clock: Clock;
-  #workers: Worker[] = [];
+  #workers: Runner[] = [];
   readonly #running = new Map<number, Running>();
   #next = 1;
   #closing = false;
@@ -81,6 +87,7 @@ export class SessionPool implements SessionRunner {
 
   static async start(options: SessionPoolOptions, dependencies: { readonly clock: Clock }): Promise<SessionPool> {
     const pool = new SessionPool(options, dependencies.clock);
+    if (options.workers === 0) pool.#workers.push(pool.#desk());
     await Promise.all(Array.from({ length: options.workers }, () => pool.#spawn()));
     return pool;
   }
@@ -130,11 +137,16 @@ export class SessionPool implements SessionRunner {
     await Promise.all(this.#workers.map((worker) => worker.terminate()));
   }
 
+  #desk(): Runner {
+    const desk = new SessionDesk(sessionDependencies(this.#options.identity), (report) => this.#onReport(report));
+    return { postMessage: (order) => desk.order(order), terminate: async () => undefined };
+  }
+
   async #spawn(): Promise<void> {
     const worker = new Worker(new URL("./session-worker.js", import.meta.url), {
       workerData: { identity: this.#options.identity },
     });
-    worker.on("message", (report: WorkerReport) => this.#onReport(report));
+    worker.on("message", (report: SessionReport) => this.#onReport(report));
     worker.on("error", (error) => this.#onCrash(worker, error.message));
     worker.on("exit", () => this.#onCrash(worker, "the session thread ended"));
     await new Promise<void>((resolve, reject) => {
@@ -144,7 +156,7 @@ export class SessionPool implements SessionRunner {
     this.#workers.push(worker);
   }
 
-  #onReport(report: WorkerReport): void {
+  #onReport(report: SessionReport): void {
     const running = this.#running.get(report.handle);
     if (running === undefined) return;
     switch (report.kind) {
@@ -176,7 +188,7 @@ export class SessionPool implements SessionRunner {
   }
 
   /** A thread that died takes its sessions with it; a new thread takes its place. */
-  #onCrash(worker: Worker, message: string): void {
+  #onCrash(worker: Runner, message: string): void {
     if (!this.#workers.includes(worker)) return;
     this.#workers = this.#workers.filter((other) => other !== worker);
     for (const running of [...this.#running.values()]) {
@@ -186,14 +198,16 @@ export class SessionPool implements SessionRunner {
     if (!this.#closing) void this.#spawn();
   }
 
-  #leastBusy(): Worker {
-    const load = (worker: Worker): number => [...this.#running.values()].filter((run) => run.worker === worker).length;
+  #leastBusy(): Runner {
+    const [only] = this.#workers;
+    if (only !== undefined && this.#workers.length === 1) return only;
+    const load = (worker: Runner): number => [...this.#running.values()].filter((run) => run.worker === worker).length;
     const [first] = [...this.#workers].sort((a, b) => load(a) - load(b));
     if (first === undefined) throw new Bug("no session thread is alive");
     return first;
   }
 
-  #order(worker: Worker, order: WorkerOrder): void {
+  #order(worker: Runner, order: SessionOrder): void {
     worker.postMessage(order);
   }
 }

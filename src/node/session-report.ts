@@ -4,8 +4,8 @@ import { Bug, type Facts, InvalidInput, PeerFault, PeerSilent } from "../crypto/
 import type { Progress } from "../session/session.js";
 import type { SessionResult } from "./session-job.js";
 
-/** What a worker tells the pool. */
-export type WorkerReport =
+/** What whoever runs sessions tells the pool. */
+export type SessionReport =
   | { readonly kind: "send"; readonly handle: number; readonly to: number; readonly bytes: Uint8Array }
   | { readonly kind: "waiting"; readonly handle: number; readonly round: string; readonly missing: readonly number[] }
   | { readonly kind: "end"; readonly handle: number; readonly end: SessionEnd };
@@ -59,7 +59,7 @@ export function describeEnd(
   }
 }
 
-/** The result, or the fault that the worker described. */
+/** The result, or the fault that was described. */
 export function resultOf(end: SessionEnd): SessionResult {
   if (end.state === "done") return end.result;
   const { code, message, facts, parties } = end;

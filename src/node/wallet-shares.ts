@@ -98,6 +98,12 @@ export class WalletShares {
     made.auxInfo.fill(0);
   }
 
+  /** A wallet that can sign; for SegWit that takes auxiliary info. @throws InvalidInput `aux-info-missing`, `wallet-unknown` */
+  signing(walletId: string): StoredWallet {
+    const stored = this.stored(walletId);
+    return stored.scheme === "frost" ? stored : this.withAuxInfo(walletId);
+  }
+
   /** A SegWit wallet that can sign. @throws InvalidInput `scheme-differs`, `aux-info-missing`, `wallet-unknown` */
   withAuxInfo(walletId: string): StoredWallet {
     const stored = this.stored(walletId);

@@ -28,15 +28,22 @@ export interface KeyShare extends PublicKeyPackage {
   readonly secretShare: Scalar;
 }
 
+/** Of key objects that are in use: a session needs the digest several times. */
+const digests = new WeakMap<PublicKeyPackage, Uint8Array>();
+
 /** Digest of everything public about the key, 32 bytes; parties compare it, sessions bind it. */
 export function keyDigest(key: PublicKeyPackage): Uint8Array {
-  return hashTuple("key", [
+  const known = digests.get(key);
+  if (known !== undefined) return known;
+  const digest = hashTuple("key", [
     key.scheme,
     BigInt(key.threshold),
     [...key.publicShares].map(([party, point]) => [BigInt(party), point]),
     key.groupKey,
     key.chainCode,
   ]);
+  digests.set(key, digest);
+  return digest;
 }
 
 /** The share, secret included. */

@@ -443,16 +443,11 @@ export class PaymentCeremony {
     return this.#signers.inOrder(approvers.filter((nodeId) => trusted.some(({ voter }) => voter === nodeId)));
   }
 
-  /** Who signs, and with which presignatures; a Taproot wallet needs none. */
+  /** Who signs, and with which presignatures or nonces. */
   async #supply(round: VoteRound, remainingMs: number): Promise<ReservedPresignatures> {
     const { account, threshold, roster } = this.#wallet;
     const { walletId, scheme } = account;
     const parties = [...roster.keys()];
-    if (scheme !== "cggmp24") {
-      const chosen = this.#signers.choose(this.#willing(round), threshold) ?? [];
-      const signers = chosen.map((nodeId) => parties.indexOf(nodeId) + 1).sort((a, b) => a - b);
-      return { walletId, signers, ids: [] };
-    }
     const proposed = decodeProposedTransaction(this.#record.state.psbt);
     if (proposed === undefined) throw new Bug("own PSBT does not decode");
     const wallet = { walletId, scheme, threshold, parties };

@@ -1,4 +1,4 @@
-/** How a coordinator has a SegWit wallet made ready to sign. Adapter: the peer RPC (coordinator/). */
+/** How a coordinator has a wallet made ready to sign; FROST nonces count as presignatures. Adapter: the peer RPC (coordinator/). */
 export interface PeerPresigning {
   /** Has a node draw primes, unless it has some. Takes up to minutes. Rejects with `Unavailable`, `InvalidInput`. */
   prepareAuxInfo(nodeId: string, walletId: string, signal: AbortSignal): Promise<void>;

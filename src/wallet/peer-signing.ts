@@ -20,7 +20,10 @@ export interface SigningOrder {
   readonly certificate: ApprovalCertificate;
   /** Party indices, ascending, exactly the threshold. */
   readonly signers: readonly number[];
-  /** SegWit wallets only: one of exactly this signing set for each input, in input order, 32 bytes each. */
+  /**
+   * One of exactly this signing set for each input, in input order, 32 bytes each. With none a Taproot wallet's signers
+   * draw nonces in the session.
+   */
   readonly presignatureIds: readonly Uint8Array[];
 }
 

@@ -7,22 +7,27 @@ import { type SignerCover, signerCover } from "./signer-cover.js";
 import type { PoolStatusView, Scheme } from "./wallet-application.js";
 
 /**
- * The presignatures of SegWit wallets, as the leading coordinator counts them: which wait at all nodes of their set,
- * and when to have more made. What is kept here is a list of names. The promise that each signs once is the nodes' own:
- * whatever this list says, a node refuses a second use.
+ * The presignatures of SegWit wallets and the nonces of Taproot wallets, as the leading coordinator counts them: which
+ * wait at all nodes of their set, and when to have more made. What is kept here is a list of names. The promise that
+ * each signs once is the nodes' own: whatever this list says, a node refuses a second use.
  */
 
 export interface PresignaturePoolOptions {
-  /** Presignatures of one wallet over all its signing sets. */
+  readonly sizes: Readonly<Record<Scheme, PoolSize>>;
+  readonly checkIntervalMs: number;
+  readonly lockTtlMs: number;
+  /** For a question about what waits. */
+  readonly callTimeoutMs: number;
+}
+
+/** The pools of one scheme's wallets. */
+export interface PoolSize {
+  /** Presignatures of one wallet over all its signing sets; with 0 none are made ahead. */
   readonly target: number;
   /** More are made when a signing set has less than its part of this. */
   readonly minimum: number;
   /** Most that one call has made. */
   readonly batch: number;
-  readonly checkIntervalMs: number;
-  readonly lockTtlMs: number;
-  /** For a question about what waits. */
-  readonly callTimeoutMs: number;
   /** For one presignature of a batch. */
   readonly presignTimeoutMs: number;
 }
@@ -49,7 +54,8 @@ export interface PresignaturePoolDependencies {
 /** What a payment needs of the pool. */
 export interface PresignatureSupply {
   /**
-   * A signing set of willing nodes with one presignature for each input; made now when none waits. Handed out once.
+   * A signing set of willing nodes with one presignature for each input, handed out once. When none waits, a SegWit
+   * wallet's are made now; a Taproot wallet gets the preferred signers alone, who draw nonces in the session.
    *
    * @throws Unavailable `presignatures-missing`, and what presigning throws
    */
@@ -69,7 +75,7 @@ export interface ReservedPresignatures {
   readonly walletId: string;
   /** Party indices, ascending. */
   readonly signers: readonly number[];
-  /** 32 bytes each. */
+  /** 32 bytes each, one for each input; none for a Taproot wallet whose signers draw nonces in the session. */
   readonly ids: readonly Uint8Array[];
 }
 
@@ -92,6 +98,14 @@ const BALLOT_PATIENCE_MS = 500;
 const BALLOT_POLL_MS = 50;
 /** A set whose presigning failed is left alone for a while. */
 const RETRY_MS = 60_000;
+
+const SCHEMES: readonly Scheme[] = ["frost", "cggmp24"];
+
+/** The signing set of those who are willing first. */
+function preferred({ wallet, willing }: SupplyOrder): readonly number[] {
+  const indices = willing().map((nodeId) => wallet.parties.indexOf(nodeId) + 1);
+  return indices.slice(0, wallet.threshold).sort((left, right) => left - right);
+}
 
 const keyOf = (signers: readonly number[]): string => signers.join();
 const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString("hex");
@@ -131,20 +145,18 @@ export class PresignaturePool implements PoolMonitor, PresignatureSupply {
   }
 
   async status(walletId: string): Promise<PoolStatusView> {
-    const { target, minimum } = this.#options;
     const wallet = (await this.#parts.wallets()).find((known) => known.walletId === walletId);
-    // A Taproot wallet draws its nonces in the signing session: it has no pool to run dry.
-    if (wallet === undefined || wallet.scheme !== "cggmp24") {
-      return { walletId, available: 0, inUse: 0, failed: 0, target: 0, minimum: 0 };
-    }
+    if (wallet === undefined) return { walletId, available: 0, inUse: 0, failed: 0, target: 0, minimum: 0 };
+    const { target, minimum } = this.#options.sizes[wallet.scheme];
     const inventory = await this.#refresh(wallet);
     const available = [...inventory.waiting.values()].reduce((sum, ids) => sum + ids.length, 0);
     return { walletId, available, inUse: inventory.inUse, failed: inventory.failed, target, minimum };
   }
 
   async reserve(order: SupplyOrder, signal: AbortSignal): Promise<ReservedPresignatures> {
-    const { wallet, count, willing } = order;
+    const { wallet, count } = order;
     const { clock } = this.#parts;
+    if (wallet.scheme === "frost") return this.#pick(order) ?? this.#withoutNonces(order);
     const untilMs = clock.monotonicMs() + BALLOT_PATIENCE_MS;
     if (!this.#inventories.has(wallet.walletId)) await this.#refresh(wallet);
     for (let asked = false; ; ) {
@@ -158,8 +170,7 @@ export class PresignaturePool implements PoolMonitor, PresignatureSupply {
         await new Promise<void>((resolve) => void clock.after(BALLOT_POLL_MS, resolve));
       } else break;
     }
-    const indices = willing().map((nodeId) => wallet.parties.indexOf(nodeId) + 1);
-    const signers = indices.slice(0, wallet.threshold).sort((left, right) => left - right);
+    const signers = preferred(order);
     const have = this.#inventory(wallet).waiting.get(keyOf(signers))?.length ?? 0;
     await this.#make(wallet, signers, { count: count - have, signal });
     const made = this.#pick(order);
@@ -174,10 +185,17 @@ export class PresignaturePool implements PoolMonitor, PresignatureSupply {
     const inventory = this.#inventories.get(walletId);
     if (inventory === undefined) return;
     inventory.inUse -= ids.length;
-    if (outcome === "used") return;
+    if (outcome === "used" || ids.length === 0) return;
     inventory.failed += ids.length;
-    // Perhaps a node burned its pool: what waits is asked again before anything more is handed out.
+    // Perhaps a node has lost what this list says that it has: it is asked again before any more is handed out.
     inventory.waiting = new Map();
+    this.wake();
+  }
+
+  /** What the signers make in the session costs them one more round, a pool that is asked for now costs more. */
+  #withoutNonces(order: SupplyOrder): ReservedPresignatures {
+    if (this.#options.sizes.frost.target > 0) this.wake();
+    return { walletId: order.wallet.walletId, signers: preferred(order), ids: [] };
   }
 
   /** The set that the willing prefer among those with enough. */
@@ -194,6 +212,8 @@ export class PresignaturePool implements PoolMonitor, PresignatureSupply {
     const taken = best.ids.splice(0, count);
     for (const id of taken) this.#handOut(id);
     inventory.inUse += taken.length;
+    const { minimum } = this.#options.sizes[wallet.scheme];
+    if (best.ids.length < Math.ceil(minimum / inventory.cover.sets.length)) this.wake();
     const ids = taken.map((id) => new Uint8Array(Buffer.from(id, "hex")));
     return { walletId: wallet.walletId, signers: best.signers, ids };
   }
@@ -255,22 +275,29 @@ export class PresignaturePool implements PoolMonitor, PresignatureSupply {
     this.#cancelCheck = this.#parts.clock.after(this.#options.checkIntervalMs, () => this.wake());
   }
 
-  /** Fills all pools under the lock, one batch of each wallet in turn, until nothing is missing. */
+  /** Fills all pools under the lock; a Taproot pool does not stand behind a SegWit pool, which takes minutes. */
   async #fillAll(): Promise<void> {
-    const { coordination, leads, wallets } = this.#parts;
-    if (!leads() || this.#options.target === 0) return;
+    const { coordination, leads } = this.#parts;
+    const wanted = SCHEMES.filter((scheme) => this.#options.sizes[scheme].target > 0);
+    if (!leads() || wanted.length === 0) return;
     const lock = await coordination.tryLock("/locks/presig-generation", this.#options.lockTtlMs);
     if (lock === undefined) return;
     const signal = AbortSignal.any([this.#stop.signal, lock.lost]);
     try {
-      for (let made = true; made && leads() && !signal.aborted; ) {
-        made = false;
-        for (const wallet of await wallets()) {
-          if (wallet.scheme === "cggmp24" && (await this.#fillOne(wallet, signal))) made = true;
-        }
-      }
+      await Promise.all(wanted.map((scheme) => this.#fillScheme(scheme, signal)));
     } finally {
       await lock.release();
+    }
+  }
+
+  /** One batch of each wallet in turn, until nothing is missing. */
+  async #fillScheme(scheme: Scheme, signal: AbortSignal): Promise<void> {
+    const { leads, wallets } = this.#parts;
+    for (let made = true; made && leads() && !signal.aborted; ) {
+      made = false;
+      for (const wallet of await wallets()) {
+        if (wallet.scheme === scheme && (await this.#fillOne(wallet, signal))) made = true;
+      }
     }
   }
 
@@ -278,21 +305,22 @@ export class PresignaturePool implements PoolMonitor, PresignatureSupply {
   async #fillOne(wallet: PooledWallet, signal: AbortSignal): Promise<boolean> {
     const { clock, onError } = this.#parts;
     const { waiting, answering, cover, retryAtMs } = await this.#refresh(wallet);
+    const { target, minimum, batch } = this.#options.sizes[wallet.scheme];
     const share = (amount: number): number => Math.ceil(amount / cover.sets.length);
     const have = (set: readonly number[]): number => waiting.get(keyOf(set))?.length ?? 0;
     const ready = cover.sets.filter(
       (set) => set.every((party) => answering.has(party)) && (retryAtMs.get(keyOf(set)) ?? 0) <= clock.monotonicMs(),
     );
-    const isFilling = this.#low.has(wallet.walletId) || ready.some((set) => have(set) < share(this.#options.minimum));
+    const isFilling = this.#low.has(wallet.walletId) || ready.some((set) => have(set) < share(minimum));
     const [poorest] = [...ready].sort((left, right) => have(left) - have(right));
-    const missing = poorest === undefined ? 0 : share(this.#options.target) - have(poorest);
+    const missing = poorest === undefined ? 0 : share(target) - have(poorest);
     if (poorest === undefined || !isFilling || missing <= 0) {
       this.#low.delete(wallet.walletId);
       return false;
     }
     this.#low.add(wallet.walletId);
     // Every set gets its first one before any gets its second.
-    const count = have(poorest) === 0 ? 1 : Math.min(missing, this.#options.batch);
+    const count = have(poorest) === 0 ? 1 : Math.min(missing, batch);
     try {
       await this.#make(wallet, poorest, { count, signal });
     } catch (error) {
@@ -311,7 +339,8 @@ export class PresignaturePool implements PoolMonitor, PresignatureSupply {
     const { presigning, random } = this.#parts;
     const order = { sessionId: random.bytes(16), walletId: wallet.walletId, signers, count };
     const nodes = signers.map((party) => wallet.parties[party - 1] ?? "");
-    const answers = await this.#within(count * this.#options.presignTimeoutMs, [signal], (own) =>
+    const { presignTimeoutMs } = this.#options.sizes[wallet.scheme];
+    const answers = await this.#within(count * presignTimeoutMs, [signal], (own) =>
       Promise.all(nodes.map((nodeId) => presigning.presign(nodeId, order, own))),
     );
     const lists = answers.map((ids) => new Set(ids.map(hex)));

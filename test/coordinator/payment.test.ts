@@ -23,6 +23,7 @@ import { DatabasePaymentStore } from "../../src/storage/database-payment-store.j
 import { MemorySpace } from "../../src/storage/memory-coordination.js";
 import type { PaymentView, WalletApplication, WalletView } from "../../src/wallet/wallet-application.js";
 import { TEST_AUTHORITY, TestCluster } from "../node/cluster.js";
+import { testPools } from "./test-coordinator.js";
 
 const HOUR_MS = 3_600_000;
 
@@ -69,7 +70,7 @@ describe("a Taproot wallet of five nodes pays over QUIC", () => {
         drain: { lameDuckMs: 0, graceMs: 10_000 },
         maxRequestWindowMs: HOUR_MS,
         clockSkewMs: 5_000,
-        pool: { target: 0, minimum: 0, batch: 1, checkIntervalMs: 60_000, presignTimeoutMs: 60_000 },
+        pool: testPools({}),
         gateway: {
           host: "127.0.0.1",
           port: 0,

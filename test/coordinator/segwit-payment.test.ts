@@ -3,6 +3,7 @@ import { after, before, describe, it } from "node:test";
 import { Transaction } from "bitcoinjs-lib";
 import type { PreparationView, WalletView } from "../../src/wallet/wallet-application.js";
 import { PayingFirm } from "./paying-firm.js";
+import { testPools } from "./test-coordinator.js";
 
 const OUTSIDE = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080";
 
@@ -13,7 +14,7 @@ describe("a SegWit wallet of five nodes pays over QUIC", () => {
   before(async () => {
     // One presignature for each of the ten signing sets.
     firm = await PayingFirm.start({
-      pool: { target: 10, minimum: 10, batch: 2, checkIntervalMs: 60_000, presignTimeoutMs: 60_000 },
+      pool: testPools({ cggmp24: { target: 10, minimum: 10, batch: 2, presignTimeoutMs: 60_000 } }),
     });
   });
   after(async () => {

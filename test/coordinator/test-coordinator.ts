@@ -10,12 +10,19 @@ import { DatabasePaymentStore } from "../../src/storage/database-payment-store.j
 import type { AuditTrail } from "../../src/wallet/audit-trail.js";
 import type { ChainSource } from "../../src/wallet/chain-source.js";
 import type { Coordination } from "../../src/wallet/coordination.js";
+import type { PoolSize } from "../../src/wallet/presignature-pool.js";
+import type { Scheme } from "../../src/wallet/wallet-application.js";
 import { TEST_AUTHORITY, type TestCluster } from "../node/cluster.js";
 
 const HOUR_MS = 3_600_000;
 
-/** Presignatures are made when a payment wants them. */
-const NO_POOL = { target: 0, minimum: 0, batch: 1, checkIntervalMs: 60_000, presignTimeoutMs: 60_000 };
+const EMPTY: PoolSize = { target: 0, minimum: 0, batch: 1, presignTimeoutMs: 60_000 };
+
+/** Pools of the sizes given; where none is given, what a payment needs is made when it needs it. */
+export const testPools = (sizes: Partial<Record<Scheme, PoolSize>>): CoordinatorOptions["pool"] => ({
+  sizes: { frost: EMPTY, cggmp24: EMPTY, ...sizes },
+  checkIntervalMs: 60_000,
+});
 
 /** A coordinator of a test cluster, connected to all of its nodes. */
 export async function startTestCoordinator(
@@ -26,7 +33,7 @@ export async function startTestCoordinator(
     readonly coordination: Coordination;
     readonly database: AuditDatabase;
   },
-  pool: CoordinatorOptions["pool"] = NO_POOL,
+  pool: CoordinatorOptions["pool"] = testPools({}),
 ): Promise<Coordinator> {
   const { chain, audit, coordination, database } = stores;
   const { publicKey } = generateKeyPairSync("ed25519");

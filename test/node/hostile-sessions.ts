@@ -13,6 +13,7 @@ import {
 } from "../../src/node/session-job.js";
 import type { SessionHandle, SessionRunner, SessionWire } from "../../src/node/session-pool.js";
 import { frostSign } from "../../src/protocols/frost/sign.js";
+import { frostSignPrepared } from "../../src/protocols/frost/sign-prepared.js";
 import { keygen } from "../../src/protocols/keygen.js";
 import type { Protocol, Round } from "../../src/session/protocol.js";
 import { cheating } from "../session/simulation.js";
@@ -120,6 +121,15 @@ export const badSignatureShare: Cheat = {
   protocols: {
     frostSign: spoiling(frostSign, "shares", (message) => {
       for (const { be32 } of (message as unknown as { shares: { be32: Uint8Array }[] }).shares) flipLast(be32);
+    }),
+  },
+};
+/** The same in the one-round protocol. */
+export const badPreparedShare: Cheat = {
+  protocols: {
+    frostSignPrepared: spoiling(frostSignPrepared, "shares", (message) => {
+      for (const { share } of (message as unknown as { shares: { share: { be32: Uint8Array } }[] }).shares)
+        flipLast(share.be32);
     }),
   },
 };

@@ -4,24 +4,13 @@ import { schnorr } from "@noble/curves/secp256k1.js";
 import * as tinysecp from "tiny-secp256k1";
 import { Point, Scalar, scalar } from "../../src/crypto/curve.js";
 import { InvalidInput } from "../../src/crypto/fault.js";
-import { type FrostSigning, frostSign, MAX_BATCH } from "../../src/protocols/frost/sign.js";
+import { MAX_BATCH } from "../../src/protocols/frost/nonce-round.js";
+import { type FrostSigning, frostSign } from "../../src/protocols/frost/sign.js";
 import { outputKey } from "../../src/protocols/frost/taproot.js";
 import { decodeKeyShare, encodeKeyShare, type KeyShare } from "../../src/protocols/key-share.js";
-import { keygen } from "../../src/protocols/keygen.js";
 import { type PartyId, partyId } from "../../src/session/party.js";
 import { outputs, SeededRandom, simulate } from "../session/simulation.js";
-
-export function generate(ids: readonly number[], threshold: number, seed: string): ReadonlyMap<PartyId, KeyShare> {
-  return outputs(
-    simulate({
-      protocol: keygen,
-      ids,
-      pub: { scheme: "frost" as const, threshold, walletId: "wallet" },
-      secret: () => undefined,
-      seed,
-    }),
-  );
-}
+import { generate } from "./frost-ceremony.js";
 
 function sign(shares: ReadonlyMap<PartyId, KeyShare>, ids: readonly number[], pub: FrostSigning, seed: string) {
   const secret = (party: PartyId): Scalar => {

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { describe, it } from "node:test";
 import { Point, type Scalar } from "../../src/crypto/curve.js";
+import { PreparedNonces, preparedNoncesId } from "../../src/protocols/frost/prepared-nonces.js";
 import {
   decodeKeyShare,
   encodeKeyShare,
@@ -19,6 +20,7 @@ const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString("hex");
 
 const golden = JSON.parse(readFileSync("test/fixtures/golden/formats.golden.json", "utf8")) as {
   readonly keyShare: string;
+  readonly preparedNonces: string;
   readonly digests: Readonly<Record<string, string>>;
 };
 
@@ -47,6 +49,21 @@ describe("golden formats", () => {
     const bytes = encodePublicKeyPackage(share);
     assert.ok(!hex(bytes).includes(`${hex(new Uint8Array(31))}03`));
     assert.throws(() => decodeKeyShare(bytes));
+  });
+
+  it("FROST nonces of version 0.1 are read for ever, under the same id", () => {
+    const stored = new Uint8Array(Buffer.from(golden.preparedNonces, "hex"));
+    const list = [3n, 5n].map((d, index) => ({
+      party: partyId(index + 1),
+      hiding: Point.base.times(d as Scalar),
+      binding: Point.base.times((d + 1n) as Scalar),
+    }));
+    const prepared = PreparedNonces.decode(stored);
+    assert.equal(hex(prepared.id), hex(preparedNoncesId(keyDigest(share), list)));
+    assert.equal(prepared.self, 1);
+    const nonces = PreparedNonces.decode(stored).take().spend();
+    assert.deepEqual([nonces.hiding, nonces.binding], [3n, 4n]);
+    assert.equal(hex(prepared.encode()), golden.preparedNonces);
   });
 
   it("digests of keys, sessions and envelopes are what they were", () => {

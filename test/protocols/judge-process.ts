@@ -2,7 +2,8 @@
 import { fromJsonString } from "@bufbuild/protobuf";
 import { EvidenceSchema } from "../../gen/mpcwallet/session/v1/session_pb.js";
 import type { Scalar } from "../../src/crypto/curve.js";
-import { type FrostSigning, frostSign } from "../../src/protocols/frost/sign.js";
+import { frostSign } from "../../src/protocols/frost/sign.js";
+import { frostSignPrepared } from "../../src/protocols/frost/sign-prepared.js";
 import { decodePublicKeyPackage } from "../../src/protocols/key-share.js";
 import { type KeygenParameters, keygen } from "../../src/protocols/keygen.js";
 import { judge } from "../../src/session/evidence.js";
@@ -20,6 +21,16 @@ export interface JudgeInput {
         readonly protocol: "frost-sign";
         readonly key: string;
         readonly items: readonly { readonly message: string; readonly bip32Tweak: string }[];
+        readonly authorization: string;
+      }
+    | {
+        readonly protocol: "frost-sign-prepared";
+        readonly key: string;
+        readonly items: readonly {
+          readonly message: string;
+          readonly bip32Tweak: string;
+          readonly noncesId: string;
+        }[];
         readonly authorization: string;
       };
   readonly evidence: string;
@@ -43,15 +54,17 @@ function verdict<Pub>(protocol: Protocol<Pub, never, unknown>, pub: Pub): boolea
 function guilty(): boolean {
   const { session } = input;
   if (session.protocol === "keygen") return verdict(keygen, session.pub);
-  const pub: FrostSigning = {
-    key: decodePublicKeyPackage(fromHex(session.key)),
-    items: session.items.map(({ message, bip32Tweak }) => ({
-      message: fromHex(message),
-      bip32Tweak: BigInt(`0x${bip32Tweak}`) as Scalar,
-    })),
-    authorization: fromHex(session.authorization),
-  };
-  return verdict(frostSign, pub);
+  const key = decodePublicKeyPackage(fromHex(session.key));
+  const authorization = fromHex(session.authorization);
+  const itemOf = ({ message, bip32Tweak }: { readonly message: string; readonly bip32Tweak: string }) => ({
+    message: fromHex(message),
+    bip32Tweak: BigInt(`0x${bip32Tweak}`) as Scalar,
+  });
+  if (session.protocol === "frost-sign") {
+    return verdict(frostSign, { key, items: session.items.map(itemOf), authorization });
+  }
+  const items = session.items.map((item) => ({ ...itemOf(item), noncesId: fromHex(item.noncesId) }));
+  return verdict(frostSignPrepared, { key, items, authorization });
 }
 
 console.log(guilty() ? "guilty" : "not proved");

@@ -1,11 +1,23 @@
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { describe, it } from "node:test";
-import { type DescMessage, type MessageShape, toJsonString } from "@bufbuild/protobuf";
+import { type DescMessage, fromBinary, type MessageShape, toBinary, toJsonString } from "@bufbuild/protobuf";
+import { NonceCommitmentsSchema } from "../../gen/mpcwallet/frost/v1/frost_pb.js";
 import { type Evidence, EvidenceSchema } from "../../gen/mpcwallet/session/v1/session_pb.js";
-import { Point, Scalar, scalar } from "../../src/crypto/curve.js";
+import { lagrangeCoefficient, Point, Scalar, scalar } from "../../src/crypto/curve.js";
 import { PeerFault } from "../../src/crypto/fault.js";
+import { bind } from "../../src/protocols/frost/binding.js";
+import { pairToProto } from "../../src/protocols/frost/nonce-round.js";
+import { SigningNonces } from "../../src/protocols/frost/nonces.js";
+import { prepareNonces } from "../../src/protocols/frost/prepare-nonces.js";
+import { signatureShare, verifyShare } from "../../src/protocols/frost/share.js";
 import { type FrostSigning, frostSign } from "../../src/protocols/frost/sign.js";
+import {
+  frostSignPrepared,
+  type PreparedSecret,
+  type PreparedSigning,
+} from "../../src/protocols/frost/sign-prepared.js";
+import { outputKey, outputShare, outputVerifyingShare } from "../../src/protocols/frost/taproot.js";
 import { encodePublicKeyPackage, type KeyShare } from "../../src/protocols/key-share.js";
 import { type KeygenParameters, keygen } from "../../src/protocols/keygen.js";
 import { decodeEnvelope, encodeEnvelope, signEnvelope } from "../../src/session/envelope.js";
@@ -22,6 +34,7 @@ import {
   signAs,
   simulate,
 } from "../session/simulation.js";
+import { prepare, secretOf } from "./frost-ceremony.js";
 import type { JudgeInput } from "./judge-process.js";
 
 const CHEAT = 3;
@@ -243,6 +256,137 @@ describe("FROST signing names whoever", () => {
   }
 });
 
+/** Three of three sign two messages with nonces that they made before. */
+function preparedRun(): Run<PreparedSigning, PreparedSecret, readonly Uint8Array[]> {
+  const shares = outputs(simulate({ ...keygenRun, pub: { ...keygenRun.pub, threshold: 3 } }));
+  const key = shares.get(partyId(1));
+  assert.ok(key !== undefined);
+  const prepared = prepare(shares, [1, 2, 3], 2, "prepared misbehaviour");
+  const random = new SeededRandom("prepared misbehaviour");
+  return {
+    protocol: frostSignPrepared,
+    ids: [1, 2, 3],
+    pub: {
+      key,
+      items: [0, 1].map((index) => ({
+        message: random.bytes(32),
+        bip32Tweak: Scalar.random(random),
+        noncesId: prepared.get(partyId(1))?.[index]?.id ?? new Uint8Array(),
+      })),
+      authorization: random.bytes(32),
+    },
+    secret: secretOf(shares, prepared, [0, 1]),
+    seed: "prepared misbehaviour",
+  };
+}
+
+describe("FROST signing with nonces made ahead names whoever", () => {
+  const signing = preparedRun();
+  const cheats: readonly { name: string; check: string; change: (m: Loose) => void }[] = [
+    { name: "sends a wrong share", check: "signature-share", change: (m) => otherScalar(m.shares[0].share) },
+    {
+      name: "sends a wrong share for the second message",
+      check: "signature-share",
+      change: (m) => otherScalar(m.shares[1].share),
+    },
+    { name: "sends a zero share", check: "signature-share", change: (m) => m.shares[0].share.be32.fill(0) },
+    { name: "swaps its shares", check: "signature-share", change: (m) => m.shares.reverse() },
+    {
+      name: "sends a wrong share, and commitments that are no points",
+      check: "signature-share",
+      change: (m) => {
+        otherScalar(m.shares[0].share);
+        m.shares[0].commitments[0].binding.sec1.fill(5, 1);
+      },
+    },
+    { name: "sends a commitment too few", check: "malformed", change: (m) => m.shares[0].commitments.pop() },
+    { name: "sends a share too few", check: "malformed", change: (m) => m.shares.pop() },
+    { name: "sends a share too many", check: "malformed", change: (m) => m.shares.push(m.shares[0]) },
+    { name: "sends no share", check: "malformed", change: (m) => delete m.shares[0].share },
+    { name: "sends a share of q or more", check: "malformed", change: (m) => m.shares[0].share.be32.fill(0xff) },
+  ];
+  for (const { name, ...cheat } of cheats) {
+    it(name, () => {
+      assertCaught(signing, { round: "shares", ...cheat });
+    });
+  }
+
+  it("signs with fresh nonces, and sends commitments that explain its share", () => {
+    const { key, items } = signing.pub;
+    const { secretShare, nonces } = signing.secret(partyId(CHEAT));
+    assertCaught(signing, {
+      round: "shares",
+      check: "signature-share",
+      change: (m: Loose) => {
+        const fresh = SigningNonces.generate(secretShare, new SeededRandom("fresh"));
+        const list = (nonces[0]?.list ?? []).map((entry) =>
+          entry.party === CHEAT ? { party: entry.party, hiding: fresh.hiding, binding: fresh.binding } : entry,
+        );
+        const [item] = items;
+        assert.ok(item !== undefined);
+        const output = outputKey(key, item.bip32Tweak);
+        const lambda_i = lagrangeCoefficient(CHEAT, signing.ids);
+        const signer = { self: partyId(CHEAT), secretShare: outputShare(secretShare, output), lambda_i, nonces: fresh };
+        const binding = bind({ list, Q: output.Q, message: item.message });
+        const share = signatureShare(signer, binding);
+        const verifyingShare = outputVerifyingShare(key, partyId(CHEAT), output) ?? Point.identity;
+        assert.ok(
+          verifyShare({ party: partyId(CHEAT), share, verifyingShare, lambda_i }, binding),
+          "it does explain it",
+        );
+        m.shares[0] = { ...m.shares[0], share: Scalar.toProto(share), commitments: list.map(pairToProto) };
+      },
+    });
+  });
+});
+
+describe("making nonces ahead names whoever", () => {
+  const shares = outputs(simulate(keygenRun));
+  const key = shares.get(partyId(1));
+  assert.ok(key !== undefined);
+  const preparation = {
+    protocol: prepareNonces,
+    ids: [1, 2, 3],
+    pub: { key, count: 2 },
+    secret: (party: PartyId) => shares.get(party)?.secretShare ?? Scalar.zero,
+    seed: "nonces misbehaviour",
+  };
+  const cheats: readonly { name: string; change: (m: Loose) => void }[] = [
+    { name: "sends an identity nonce", change: (m) => (m.commitments[0].hiding.sec1 = Uint8Array.of(0)) },
+    { name: "sends a point off the curve", change: (m) => m.commitments[1].binding.sec1.fill(5, 1) },
+    { name: "sends a commitment too few", change: (m) => m.commitments.pop() },
+    { name: "sends a commitment too many", change: (m) => m.commitments.push(m.commitments[0]) },
+  ];
+  for (const { name, change } of cheats) {
+    it(name, () => {
+      assertCaught(preparation, { round: "nonces", check: "malformed", change });
+    });
+  }
+
+  it("shows different commitments to different signers: nobody keeps any", () => {
+    const outcome = simulate({
+      ...preparation,
+      dishonest: [CHEAT],
+      wire: ({ from, to, bytes }) => {
+        const envelope = decodeEnvelope(bytes);
+        if (from !== CHEAT || to !== 1 || envelope?.round !== "nonces" || envelope.content.case !== "payload")
+          return bytes;
+        const message = fromBinary(NonceCommitmentsSchema, envelope.content.value);
+        message.commitments.reverse();
+        const { ssid, round, echo } = envelope;
+        const payload = toBinary(NonceCommitmentsSchema, message);
+        const fields = { ssid, round, echo, sender: partyId(CHEAT), recipient: 0 as const, payload };
+        return encodeEnvelope(signEnvelope(fields, signAs(CHEAT)));
+      },
+    });
+    for (const id of [1, 2]) {
+      const [evidence] = evidenceOf(outcome.progress.get(partyId(id)));
+      assert.equal(evidence?.check, "equivocation");
+      assert.equal(evidence?.accused, CHEAT);
+    }
+  });
+});
+
 describe("a judge in another process", () => {
   const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString("hex");
   function ask(context: SessionContext<unknown>, session: JudgeInput["session"], evidence: Evidence): string {
@@ -294,6 +438,32 @@ describe("a judge in another process", () => {
     assert.equal(ask(context, session, evidence), "guilty");
     assert.equal(ask(context, session, { ...evidence, accused: innocent(evidence) }), "not proved");
     assert.equal(ask(context, { ...session, authorization: "00" }, evidence), "not proved", "another session");
+  });
+
+  it("confirms a bad FROST share of the one-round protocol from public facts, and nothing against anybody else", () => {
+    const signing = preparedRun();
+    const evidence = assertCaught(signing, {
+      round: "shares",
+      check: "signature-share",
+      change: (m: Loose) => otherScalar(m.shares[1].share),
+    });
+    const session = {
+      protocol: "frost-sign-prepared",
+      key: hex(encodePublicKeyPackage(signing.pub.key)),
+      items: signing.pub.items.map(({ message, bip32Tweak, noncesId }) => ({
+        message: hex(message),
+        bip32Tweak: bip32Tweak.toString(16),
+        noncesId: hex(noncesId),
+      })),
+      authorization: hex(signing.pub.authorization),
+    } as const;
+    const { context } = simulate(signing);
+    assert.equal(ask(context, session, evidence), "guilty");
+    assert.equal(ask(context, session, { ...evidence, accused: innocent(evidence) }), "not proved");
+    assert.equal(ask(context, { ...session, authorization: "00" }, evidence), "not proved", "another session");
+    const [first, ...rest] = session.items;
+    const otherNonces = { ...session, items: [{ ...(first ?? assert.fail()), noncesId: "00".repeat(32) }, ...rest] };
+    assert.equal(ask(context, otherNonces, evidence), "not proved", "other nonces");
   });
 
   it("confirms an equivocating broadcaster, and nothing against anybody else", () => {

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { PeerSilent } from "../../src/crypto/fault.js";
 import type { PeerPresigning, PresignOrder } from "../../src/wallet/peer-presigning.js";
-import { PresignaturePool, type PresignaturePoolOptions } from "../../src/wallet/presignature-pool.js";
+import { type PooledWallet, type PoolSize, PresignaturePool } from "../../src/wallet/presignature-pool.js";
 import { seededRandom } from "../fixtures/parties.js";
 import { realClock } from "../storage/manual-clock.js";
 import { SampleCoordination } from "./sample-coordination.js";
@@ -13,6 +13,8 @@ const wallet = { walletId: "treasury", scheme: "cggmp24" as const, threshold: 3,
 /** Nodes that make presignatures out of nothing. */
 class SampleNodes implements PeerPresigning {
   readonly down = new Set<string>();
+  /** Wallets whose presigning never ends. */
+  readonly slow = new Set<string>();
   readonly orders: PresignOrder[] = [];
   readonly #kept = new Map<string, Map<string, { readonly id: Uint8Array; readonly signers: readonly number[] }>>();
 
@@ -23,14 +25,22 @@ class SampleNodes implements PeerPresigning {
   async progress() {
     return { primes: { ready: 1, found: 0, tested: 0 }, auxInfo: [] };
   }
-  async presign(nodeId: string, order: PresignOrder): Promise<readonly Uint8Array[]> {
+  /** As after a restore of all nodes. */
+  lose(): void {
+    this.#kept.clear();
+  }
+  async presign(nodeId: string, order: PresignOrder, signal: AbortSignal): Promise<readonly Uint8Array[]> {
     this.#answer(nodeId);
+    if (this.slow.has(order.walletId)) {
+      await new Promise((_, reject) => signal.addEventListener("abort", () => reject(signal.reason)));
+    }
     if (order.signers.some((party) => this.down.has(parties[party - 1] ?? ""))) {
       throw new PeerSilent("session-timeout", "a signer is silent", [...this.down]);
     }
     if (parties[(order.signers[0] ?? 0) - 1] === nodeId) this.orders.push(order);
-    const kept = this.#kept.get(nodeId) ?? new Map();
-    this.#kept.set(nodeId, kept);
+    const place = `${order.walletId}/${nodeId}`;
+    const kept = this.#kept.get(place) ?? new Map();
+    this.#kept.set(place, kept);
     return Array.from({ length: order.count }, (_, index) => {
       const id = new Uint8Array(32);
       id.set(order.sessionId);
@@ -39,33 +49,35 @@ class SampleNodes implements PeerPresigning {
       return id;
     });
   }
-  async waiting(nodeId: string) {
+  async waiting(nodeId: string, walletId: string) {
     this.#answer(nodeId);
-    return [...(this.#kept.get(nodeId)?.values() ?? [])];
+    return [...(this.#kept.get(`${walletId}/${nodeId}`)?.values() ?? [])];
   }
   #answer(nodeId: string): void {
     if (this.down.has(nodeId)) throw new PeerSilent("silent", "this node is down", [nodeId]);
   }
 }
 
-function poolOf(nodes: SampleNodes, change: Partial<PresignaturePoolOptions> = {}, coordination?: SampleCoordination) {
+function poolOf(
+  nodes: SampleNodes,
+  change: Partial<PoolSize> = {},
+  parts: { readonly coordination?: SampleCoordination; readonly wallets?: readonly PooledWallet[] } = {},
+) {
   const errors: unknown[] = [];
+  const size = { target: 20, minimum: 10, batch: 5, presignTimeoutMs: 500, ...change };
+  const { wallets = [wallet], coordination = new SampleCoordination() } = parts;
   const options = {
-    target: 20,
-    minimum: 10,
-    batch: 5,
+    sizes: { cggmp24: size, frost: size },
     checkIntervalMs: 5,
     lockTtlMs: 1_000,
     callTimeoutMs: 500,
-    presignTimeoutMs: 500,
-    ...change,
   };
   const pool = new PresignaturePool(options, {
     presigning: nodes,
-    coordination: coordination ?? new SampleCoordination(),
+    coordination,
     clock: realClock,
     random: seededRandom("pool"),
-    wallets: async () => [wallet],
+    wallets: async () => wallets,
     leads: () => true,
     onError: (error) => errors.push(error),
   });
@@ -152,11 +164,59 @@ describe("presignature pool, 3 of 5", () => {
     await pool.close();
   });
 
+  describe("nonces of a Taproot wallet", () => {
+    const taproot = { ...wallet, walletId: "taproot", scheme: "frost" as const };
+    const order = { wallet: taproot, count: 2, willing: () => ["node-5", "node-2", "node-1", "node-3"] };
+
+    it("wait like presignatures, and are handed out once", async () => {
+      const nodes = new SampleNodes();
+      const { pool } = poolOf(nodes, {}, { wallets: [taproot] });
+      while ((await pool.status("taproot")).available < 20) await new Promise((go) => setTimeout(go, 5));
+      const first = await pool.reserve(order, never);
+      assert.equal(first.ids.length, 2);
+      assert.deepEqual(first.signers, [1, 2, 5], "the preferred set");
+      assert.equal((await pool.status("taproot")).inUse, 2);
+      pool.settle(first, "used");
+      assert.equal((await pool.status("taproot")).inUse, 0);
+      await pool.close();
+    });
+
+    it("are not waited for: without any the preferred signers sign all the same", async () => {
+      const nodes = new SampleNodes();
+      const { pool } = poolOf(nodes, { target: 0, minimum: 0 }, { wallets: [taproot] });
+      assert.deepEqual(await pool.reserve(order, never), { walletId: "taproot", signers: [1, 2, 5], ids: [] });
+      assert.equal(nodes.orders.length, 0);
+      await pool.close();
+    });
+
+    it("are asked for again after a failure: nothing is handed out of a list that may be wrong", async () => {
+      const nodes = new SampleNodes();
+      const { pool } = poolOf(nodes, {}, { wallets: [taproot] });
+      while ((await pool.status("taproot")).available < 20) await new Promise((go) => setTimeout(go, 5));
+      const failed = await pool.reserve(order, never);
+      nodes.lose();
+      pool.settle(failed, "failed");
+      assert.deepEqual((await pool.reserve(order, never)).ids, []);
+      while ((await pool.status("taproot")).available < 20) await new Promise((go) => setTimeout(go, 5));
+      assert.equal((await pool.reserve(order, never)).ids.length, 2);
+      await pool.close();
+    });
+
+    it("do not stand behind presignatures, which take minutes", async () => {
+      const nodes = new SampleNodes();
+      nodes.slow.add("treasury");
+      const { pool } = poolOf(nodes, { presignTimeoutMs: 60_000 }, { wallets: [wallet, taproot] });
+      while ((await pool.status("taproot")).available < 20) await new Promise((go) => setTimeout(go, 5));
+      assert.equal((await pool.status("treasury")).available, 0);
+      await pool.close();
+    });
+  });
+
   it("leaves the filling to whoever holds the lock", async () => {
     const nodes = new SampleNodes();
     const coordination = new SampleCoordination();
     const lock = await coordination.tryLock("/locks/presig-generation");
-    const { pool, filled } = poolOf(nodes, {}, coordination);
+    const { pool, filled } = poolOf(nodes, {}, { coordination });
     await new Promise((go) => setTimeout(go, 40));
     assert.equal(nodes.orders.length, 0);
     await lock?.release();

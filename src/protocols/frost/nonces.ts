@@ -1,4 +1,4 @@
-/** One signer's nonces for one message: made once, committed to once, spent once. */
+/** One signer's nonces for one message: made once, committed to once, spent once (or put aside once, to be spent later). */
 import type { Random } from "../../crypto/ambient.js";
 import { Point, Scalar } from "../../crypto/curve.js";
 import { Bug } from "../../crypto/fault.js";
@@ -18,11 +18,10 @@ export class SigningNonces {
   /** d || e, 64 bytes; undefined once spent. */
   #secret: Uint8Array | undefined;
 
-  private constructor(d: Scalar, e: Scalar) {
-    if (d === 0n || e === 0n) throw new Bug("a nonce is zero"); // one in 2^256; D and E must not be the identity
-    this.#secret = Buffer.concat([Scalar.toBytes(d), Scalar.toBytes(e)]);
-    this.hiding = Point.base.times(d); // constant time: the secret is the exponent
-    this.binding = Point.base.times(e);
+  private constructor(secret: Uint8Array, { hiding, binding }: { readonly hiding: Point; readonly binding: Point }) {
+    this.#secret = secret;
+    this.hiding = hiding;
+    this.binding = binding;
   }
 
   /**
@@ -30,7 +29,28 @@ export class SigningNonces {
    * source of randomness alone does not repeat a nonce across keys, nor reveal it.
    */
   static generate(share: Scalar, random: Random): SigningNonces {
-    return new SigningNonces(nonce(share, random), nonce(share, random));
+    const [d, e] = [nonce(share, random), nonce(share, random)];
+    if (d === 0n || e === 0n) throw new Bug("a nonce is zero"); // one in 2^256; D and E must not be the identity
+    // Constant time: the secret is the exponent.
+    const commitment = { hiding: Point.base.times(d), binding: Point.base.times(e) };
+    return new SigningNonces(Buffer.concat([Scalar.toBytes(d), Scalar.toBytes(e)]), commitment);
+  }
+
+  /**
+   * Nonces that `putAside` returned, with their own commitment. Whoever stores them sees to it that they come back once
+   * and unchanged; the commitment is not computed again, which would cost as much as all the rest of signing.
+   */
+  static takeUp(secret: Uint8Array, commitment: { readonly hiding: Point; readonly binding: Point }): SigningNonces {
+    if (secret.length !== 64) throw new Bug("two nonces have 64 bytes");
+    return new SigningNonces(Uint8Array.from(secret), commitment);
+  }
+
+  /** d || e, 64 bytes, to be sealed. This object is spent then. @throws Bug when it was before */
+  putAside(): Uint8Array {
+    const secret = this.#secret;
+    if (secret === undefined) throw new Bug("a nonce signs once");
+    this.#secret = undefined;
+    return secret;
   }
 
   /**

@@ -5,12 +5,10 @@
  */
 import { create } from "@bufbuild/protobuf";
 import {
-  type NonceCommitments as NonceCommitmentsMessage,
-  NonceCommitmentsSchema,
   type SignatureShares as SignatureSharesMessage,
   SignatureSharesSchema,
 } from "../../../gen/mpcwallet/frost/v1/frost_pb.js";
-import { lagrangeCoefficient, Point, Scalar } from "../../crypto/curve.js";
+import { lagrangeCoefficient, Scalar } from "../../crypto/curve.js";
 import { Bug, InvalidInput } from "../../crypto/fault.js";
 import { hashTuple } from "../../crypto/transcript.js";
 import type { PartyId } from "../../session/party.js";
@@ -26,13 +24,11 @@ import {
 } from "../../session/protocol.js";
 import { isScalar } from "../element-shape.js";
 import { keyDigest, type PublicKeyPackage } from "../key-share.js";
-import { type Binding, bind, type CommitmentList } from "./binding.js";
+import { type Binding, bind } from "./binding.js";
+import { commitmentLists, commitmentsMessage, MAX_BATCH, NONCES, type NonceMessages } from "./nonce-round.js";
 import { SigningNonces } from "./nonces.js";
 import { aggregate, signatureShare, verifyShare, verifySignature } from "./share.js";
 import { type OutputKey, outputShare, outputVerifyingShare, rememberedOutputKey } from "./taproot.js";
-
-/** Most messages that one session signs. */
-export const MAX_BATCH = 256;
 
 /** One message and the derived key that signs it. */
 export interface SigningItem {
@@ -50,39 +46,6 @@ export interface FrostSigning {
   readonly authorization: Uint8Array;
 }
 
-/** D and E of one message. */
-interface NoncePair {
-  readonly hiding: Point;
-  readonly binding: Point;
-}
-
-/** Points of the messages that are still referred to: decompressing one costs as much as half a multiplication. */
-const parsed = new WeakMap<NonceCommitmentsMessage, readonly NoncePair[]>();
-
-/** RFC 9591 section 3.1, DeserializeElement, of every commitment; undefined when one is none. Total. */
-function pairsOf(message: NonceCommitmentsMessage): readonly NoncePair[] | undefined {
-  const known = parsed.get(message);
-  if (known !== undefined) return known;
-  try {
-    const pairs = message.commitments.map(({ hiding, binding }) => ({
-      hiding: Point.fromProto(hiding),
-      binding: Point.fromProto(binding),
-    }));
-    parsed.set(message, pairs);
-    return pairs;
-  } catch {
-    return undefined;
-  }
-}
-
-const NONCES: Round<typeof NonceCommitmentsSchema> = {
-  id: "nonces",
-  step: 1,
-  message: NonceCommitmentsSchema,
-  delivery: "broadcast",
-  maxBytes: MAX_BATCH * 96,
-  wellFormed: (message, { batch }) => message.commitments.length === batch && pairsOf(message) !== undefined,
-};
 const SHARES: Round<typeof SignatureSharesSchema> = {
   id: "shares",
   step: 2,
@@ -92,20 +55,6 @@ const SHARES: Round<typeof SignatureSharesSchema> = {
   wellFormed: ({ shares }, { batch }) => shares.length === batch && shares.every(isScalar),
 };
 
-/** The commitment list of every item. */
-function commitmentLists(all: NonceMessages, items: readonly SigningItem[]): readonly CommitmentList[] {
-  const pairs = [...all].sort(([a], [b]) => a - b).map(([party, message]) => ({ party, pairs: pairsOf(message) }));
-  return items.map((_, index) =>
-    pairs.map(({ party, pairs }) => {
-      const pair = pairs?.[index];
-      if (pair === undefined) throw new Bug("well-formed commitments are complete");
-      return { party, ...pair };
-    }),
-  );
-}
-
-type NonceMessages = ReadonlyMap<PartyId, NonceCommitmentsMessage>;
-
 /** What the run computed, for the checks of the same session: to name a culprit must not cost a binding a suspect. */
 const bound = new WeakMap<FrostSigning, { readonly all: NonceMessages; readonly bindings: readonly Binding[] }>();
 
@@ -114,7 +63,7 @@ function bindings(pub: FrostSigning, all: NonceMessages): readonly Binding[] {
   const known = bound.get(pub);
   const same = known?.all.size === all.size && [...all].every(([party, message]) => known.all.get(party) === message);
   if (known !== undefined && same) return known.bindings;
-  const lists = commitmentLists(all, pub.items);
+  const lists = commitmentLists(all, pub.items.length);
   const made = pub.items.map(({ message, bip32Tweak }, index) =>
     bind({ list: at(lists, index), Q: rememberedOutputKey(pub.key, bip32Tweak).Q, message }),
   );
@@ -122,7 +71,7 @@ function bindings(pub: FrostSigning, all: NonceMessages): readonly Binding[] {
   return made;
 }
 
-function at<T>(all: readonly T[], index: number): T {
+export function at<T>(all: readonly T[], index: number): T {
   const one = all[index];
   if (one === undefined) throw new Bug("every item has its part");
   return one;
@@ -157,14 +106,7 @@ function* run(participant: Participant<FrostSigning>, secretShare: Scalar): Step
 
   // RFC 9591, 5.1: one pair of nonces an item. They live in this generator only and are spent at most once.
   const generated = keys.map((key) => SigningNonces.generate(outputShare(secretShare, key), random));
-  const commitments = create(NonceCommitmentsSchema, {
-    commitments: generated.map(({ hiding, binding }) => ({ hiding: hiding.toProto(), binding: binding.toProto() })),
-  });
-  parsed.set(
-    commitments,
-    generated.map(({ hiding, binding }) => ({ hiding, binding })),
-  );
-  yield* broadcast(NONCES, commitments);
+  yield* broadcast(NONCES, commitmentsMessage(generated));
   const bindingOf = bindings(pub, yield* receive(NONCES));
 
   // 5.2: z_i = ±(d_i + ρ_i e_i) + λ_i x_i c.
@@ -179,22 +121,28 @@ function* run(participant: Participant<FrostSigning>, secretShare: Scalar): Step
   const shares = [...(yield* receive(SHARES)).values()];
 
   // 5.3: z = Σ z_i. Verified as a whole; only a failure verifies each share, to name its sender.
-  const signatures = bindingOf.map((binding, index) =>
-    aggregate(
-      shares.map((message) => shareAt(message, index)),
-      binding,
-    ),
-  );
-  const verified = signatures.every((signature, index) =>
-    verifySignature(signature, at(pub.items, index).message, at(keys, index).xOnly),
-  );
-  if (verified) return signatures;
+  const signatures = aggregateAll(pub, bindingOf, (index) => shares.map((message) => shareAt(message, index)));
+  if (signatures !== undefined) return signatures;
   yield* verify(SHARE_VERIFIES);
   throw new Bug("every signature share verifies but the signature does not");
 }
 
+/** RFC 9591 section 5.3: the signature of each item, or undefined when one of them does not verify. */
+export function aggregateAll(
+  { key, items }: Pick<FrostSigning, "key" | "items">,
+  bindingOf: readonly Binding[],
+  sharesOf: (index: number) => readonly Scalar[],
+): readonly Uint8Array[] | undefined {
+  const signatures = bindingOf.map((binding, index) => aggregate(sharesOf(index), binding));
+  const verified = signatures.every((signature, index) => {
+    const { message, bip32Tweak } = at(items, index);
+    return verifySignature(signature, message, rememberedOutputKey(key, bip32Tweak).xOnly);
+  });
+  return verified ? signatures : undefined;
+}
+
 /** RFC 9591 section 5: at least the threshold signs, all of them hold shares. */
-function checkSigning({ key, items }: FrostSigning, parties: readonly PartyId[]): void {
+export function checkSigning({ key, items }: Pick<FrostSigning, "key" | "items">, parties: readonly PartyId[]): void {
   if (parties.length < key.threshold || parties.some((party) => !key.publicShares.has(party))) {
     throw new InvalidInput("signers", "the signers are at least the threshold of the key's parties", { parties });
   }

@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file mpcwallet/frost/v1/frost.proto.
  */
 export const file_mpcwallet_frost_v1_frost: GenFile = /*@__PURE__*/
-  fileDesc("Ch5tcGN3YWxsZXQvZnJvc3QvdjEvZnJvc3QucHJvdG8SEm1wY3dhbGxldC5mcm9zdC52MSJMChBOb25jZUNvbW1pdG1lbnRzEjgKC2NvbW1pdG1lbnRzGAEgAygLMiMubXBjd2FsbGV0LmZyb3N0LnYxLk5vbmNlQ29tbWl0bWVudCJqCg9Ob25jZUNvbW1pdG1lbnQSKgoGaGlkaW5nGAEgASgLMhoubXBjd2FsbGV0LmNyeXB0by52MS5Qb2ludBIrCgdiaW5kaW5nGAIgASgLMhoubXBjd2FsbGV0LmNyeXB0by52MS5Qb2ludCI+Cg9TaWduYXR1cmVTaGFyZXMSKwoGc2hhcmVzGAEgAygLMhsubXBjd2FsbGV0LmNyeXB0by52MS5TY2FsYXJiBnByb3RvMw", [file_mpcwallet_crypto_v1_elements]);
+  fileDesc("Ch5tcGN3YWxsZXQvZnJvc3QvdjEvZnJvc3QucHJvdG8SEm1wY3dhbGxldC5mcm9zdC52MSJMChBOb25jZUNvbW1pdG1lbnRzEjgKC2NvbW1pdG1lbnRzGAEgAygLMiMubXBjd2FsbGV0LmZyb3N0LnYxLk5vbmNlQ29tbWl0bWVudCJqCg9Ob25jZUNvbW1pdG1lbnQSKgoGaGlkaW5nGAEgASgLMhoubXBjd2FsbGV0LmNyeXB0by52MS5Qb2ludBIrCgdiaW5kaW5nGAIgASgLMhoubXBjd2FsbGV0LmNyeXB0by52MS5Qb2ludCI+Cg9TaWduYXR1cmVTaGFyZXMSKwoGc2hhcmVzGAEgAygLMhsubXBjd2FsbGV0LmNyeXB0by52MS5TY2FsYXIiDgoMTm9uY2VzQWdyZWVkIkMKDlByZXBhcmVkU2hhcmVzEjEKBnNoYXJlcxgBIAMoCzIhLm1wY3dhbGxldC5mcm9zdC52MS5QcmVwYXJlZFNoYXJlInUKDVByZXBhcmVkU2hhcmUSKgoFc2hhcmUYASABKAsyGy5tcGN3YWxsZXQuY3J5cHRvLnYxLlNjYWxhchI4Cgtjb21taXRtZW50cxgCIAMoCzIjLm1wY3dhbGxldC5mcm9zdC52MS5Ob25jZUNvbW1pdG1lbnQihQEKDlByZXBhcmVkTm9uY2VzEgoKAmlkGAEgASgMEhIKCmtleV9kaWdlc3QYAiABKAwSDAoEc2VsZhgDIAEoDRI1Cgtjb21taXRtZW50cxgEIAMoCzIgLm1wY3dhbGxldC5mcm9zdC52MS5TaWduZXJOb25jZXMSDgoGc2VjcmV0GAUgASgMIlYKDFNpZ25lck5vbmNlcxINCgVwYXJ0eRgBIAEoDRI3Cgpjb21taXRtZW50GAIgASgLMiMubXBjd2FsbGV0LmZyb3N0LnYxLk5vbmNlQ29tbWl0bWVudGIGcHJvdG8z", [file_mpcwallet_crypto_v1_elements]);
 
 /**
  * Step 1, broadcast: one pair of nonce commitments for each message that is signed.
@@ -79,4 +79,136 @@ export type SignatureShares = Message<"mpcwallet.frost.v1.SignatureShares"> & {
  */
 export const SignatureSharesSchema: GenMessage<SignatureShares> = /*@__PURE__*/
   messageDesc(file_mpcwallet_frost_v1_frost, 2);
+
+/**
+ * Nonces made ahead, step 2, broadcast: nothing but the echo of step 1 that every envelope carries.
+ *
+ * @generated from message mpcwallet.frost.v1.NoncesAgreed
+ */
+export type NoncesAgreed = Message<"mpcwallet.frost.v1.NoncesAgreed"> & {
+};
+
+/**
+ * Describes the message mpcwallet.frost.v1.NoncesAgreed.
+ * Use `create(NoncesAgreedSchema)` to create a new message.
+ */
+export const NoncesAgreedSchema: GenMessage<NoncesAgreed> = /*@__PURE__*/
+  messageDesc(file_mpcwallet_frost_v1_frost, 3);
+
+/**
+ * Signing with nonces made ahead, one step, broadcast: one entry for each message that is signed.
+ *
+ * @generated from message mpcwallet.frost.v1.PreparedShares
+ */
+export type PreparedShares = Message<"mpcwallet.frost.v1.PreparedShares"> & {
+  /**
+   * @generated from field: repeated mpcwallet.frost.v1.PreparedShare shares = 1;
+   */
+  shares: PreparedShare[];
+};
+
+/**
+ * Describes the message mpcwallet.frost.v1.PreparedShares.
+ * Use `create(PreparedSharesSchema)` to create a new message.
+ */
+export const PreparedSharesSchema: GenMessage<PreparedShares> = /*@__PURE__*/
+  messageDesc(file_mpcwallet_frost_v1_frost, 4);
+
+/**
+ * @generated from message mpcwallet.frost.v1.PreparedShare
+ */
+export type PreparedShare = Message<"mpcwallet.frost.v1.PreparedShare"> & {
+  /**
+   * z_i.
+   *
+   * @generated from field: mpcwallet.crypto.v1.Scalar share = 1;
+   */
+  share?: Scalar | undefined;
+
+  /**
+   * Of all signers, ascending by party. Their hash is the id that the session names, so that whoever judges the share
+   * needs nothing else.
+   *
+   * @generated from field: repeated mpcwallet.frost.v1.NonceCommitment commitments = 2;
+   */
+  commitments: NonceCommitment[];
+};
+
+/**
+ * Describes the message mpcwallet.frost.v1.PreparedShare.
+ * Use `create(PreparedShareSchema)` to create a new message.
+ */
+export const PreparedShareSchema: GenMessage<PreparedShare> = /*@__PURE__*/
+  messageDesc(file_mpcwallet_frost_v1_frost, 5);
+
+/**
+ * One signer's nonces for one message, as they are kept on disk. Field numbers are never reused.
+ *
+ * @generated from message mpcwallet.frost.v1.PreparedNonces
+ */
+export type PreparedNonces = Message<"mpcwallet.frost.v1.PreparedNonces"> & {
+  /**
+   * Hash of key_digest and commitments, equal at all signers, 32 bytes.
+   *
+   * @generated from field: bytes id = 1;
+   */
+  id: Uint8Array;
+
+  /**
+   * Digest of the key, 32 bytes.
+   *
+   * @generated from field: bytes key_digest = 2;
+   */
+  keyDigest: Uint8Array;
+
+  /**
+   * Index of this signer.
+   *
+   * @generated from field: uint32 self = 3;
+   */
+  self: number;
+
+  /**
+   * Ascending by party; their indices are the signing set.
+   *
+   * @generated from field: repeated mpcwallet.frost.v1.SignerNonces commitments = 4;
+   */
+  commitments: SignerNonces[];
+
+  /**
+   * d_i || e_i, 64 bytes, secret.
+   *
+   * @generated from field: bytes secret = 5;
+   */
+  secret: Uint8Array;
+};
+
+/**
+ * Describes the message mpcwallet.frost.v1.PreparedNonces.
+ * Use `create(PreparedNoncesSchema)` to create a new message.
+ */
+export const PreparedNoncesSchema: GenMessage<PreparedNonces> = /*@__PURE__*/
+  messageDesc(file_mpcwallet_frost_v1_frost, 6);
+
+/**
+ * @generated from message mpcwallet.frost.v1.SignerNonces
+ */
+export type SignerNonces = Message<"mpcwallet.frost.v1.SignerNonces"> & {
+  /**
+   * @generated from field: uint32 party = 1;
+   */
+  party: number;
+
+  /**
+   * @generated from field: mpcwallet.frost.v1.NonceCommitment commitment = 2;
+   */
+  commitment?: NonceCommitment | undefined;
+};
+
+/**
+ * Describes the message mpcwallet.frost.v1.SignerNonces.
+ * Use `create(SignerNoncesSchema)` to create a new message.
+ */
+export const SignerNoncesSchema: GenMessage<SignerNonces> = /*@__PURE__*/
+  messageDesc(file_mpcwallet_frost_v1_frost, 7);
 

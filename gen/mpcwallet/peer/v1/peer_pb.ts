@@ -498,7 +498,7 @@ export type PresignRequest = Message<"mpcwallet.peer.v1.PresignRequest"> & {
   signers: number[];
 
   /**
-   * Presignatures to make, 1 to 100.
+   * Presignatures or nonces to make, 1 to 100.
    *
    * @generated from field: uint32 count = 4;
    */
@@ -568,7 +568,7 @@ export const ListPresignaturesResponseSchema: GenMessage<ListPresignaturesRespon
   messageDesc(file_mpcwallet_peer_v1_peer, 18);
 
 /**
- * A presignature without its secret.
+ * A presignature, or a signer's nonces for one message, without the secret.
  *
  * @generated from message mpcwallet.peer.v1.WaitingPresignature
  */
@@ -624,7 +624,8 @@ export type SignPaymentRequest = Message<"mpcwallet.peer.v1.SignPaymentRequest">
   signers: number[];
 
   /**
-   * CGGMP24 only: one presignature of exactly this signing set for each input, in input order, 32 bytes each.
+   * One presignature, or set of FROST nonces, of exactly this signing set for each input, in input order, 32 bytes each.
+   * With none, FROST draws nonces in a round of its own; CGGMP24 does not sign without.
    *
    * @generated from field: repeated bytes presignature_ids = 5;
    */
@@ -1041,7 +1042,8 @@ export const SessionService: GenService<{
     output: typeof GenerateAuxInfoResponseSchema;
   },
   /**
-   * Coordinator to node: make presignatures with one signing set. Answers when they are kept.
+   * Coordinator to node: make presignatures with one signing set, or FROST nonces for a Taproot wallet. Answers when
+   * they are kept.
    *
    * @generated from rpc mpcwallet.peer.v1.SessionService.Presign
    */
@@ -1051,7 +1053,7 @@ export const SessionService: GenService<{
     output: typeof PresignResponseSchema;
   },
   /**
-   * Coordinator to node: which presignatures of a wallet wait here.
+   * Coordinator to node: which presignatures or nonces of a wallet wait here.
    *
    * @generated from rpc mpcwallet.peer.v1.SessionService.ListPresignatures
    */

@@ -30,12 +30,15 @@ import {
   takePresignatures,
 } from "./presignature-handlers.js";
 import type { SessionSeat } from "./session-job.js";
+import type { ShareChanges } from "./share-changes.js";
+import { walletChangeHandlers } from "./wallet-change-handlers.js";
 
 export interface NodeHandlerParts extends PresignatureParts {
   readonly version: string;
   readonly network: string;
   readonly roster: Roster;
   readonly guard: PaymentGuard;
+  readonly changes: ShareChanges;
   readonly links: () => readonly PeerLinkStatus[];
 }
 
@@ -98,6 +101,7 @@ export function nodeHandlers(parts: NodeHandlerParts): PeerHandlers {
         }
       },
     },
+    walletChange: walletChangeHandlers(parts.changes, (handler) => serve("coordinator", handler)),
     consensus: {
       vote: serve("coordinator", async ({ proposal }) => {
         if (proposal === undefined) throw new InvalidInput("proposal-missing", "a vote request has a proposal");
@@ -160,6 +164,7 @@ async function signPayment(parts: NodeHandlerParts, request: SignPaymentRequest)
   }
   const payment = await parts.guard.authorize(proposal, certificate);
   const wallet = parts.shares.stored(payment.walletId);
+  requireEpoch(wallet, request);
   requireThreshold(wallet, signers);
   const seat = parts.shares.seat({ sessionId, parties: wallet.parties, signers }, parts.nodeId);
   const authorization = signingAuthorization(payment.proposalDigest, certificate);
@@ -172,6 +177,16 @@ async function signPayment(parts: NodeHandlerParts, request: SignPaymentRequest)
   const result = await runSession(parts, { kind: "frost-sign", keyShare, items, authorization }, seat);
   if (result.kind !== "frost-sign") throw new Bug("a signing has signatures");
   return { signatures: [...result.signatures], evidence: [] };
+}
+
+/** A session between shares of different epochs would only time out. */
+function requireEpoch({ epoch, walletId }: StoredWallet, { walletEpoch }: SignPaymentRequest): void {
+  if (walletEpoch === undefined || walletEpoch === epoch) return;
+  throw new InvalidInput("wallet-epoch-differs", "the wallet's shares are of another epoch here; try again", {
+    walletId,
+    epoch,
+    asked: walletEpoch,
+  });
 }
 
 /**

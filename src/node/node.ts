@@ -27,6 +27,7 @@ import type { PrimeSource } from "./prime-pool.js";
 import { SessionExchange } from "./session-exchange.js";
 import type { SessionJob } from "./session-job.js";
 import type { SessionRunner } from "./session-pool.js";
+import { ShareChanges } from "./share-changes.js";
 import { WalletShares } from "./wallet-shares.js";
 
 export interface NodeOptions {
@@ -133,6 +134,20 @@ export class MpcNode {
         clock,
       },
     );
+    const { maxRequestWindowMs: maxWindowMs, authorities, clockSkewMs, security } = options;
+    const changes = new ShareChanges(
+      { nodeId, rules: { authorities, maxWindowMs, clockSkewMs }, security, changeGap: CHANGE_GAP },
+      {
+        ...dependencies,
+        shares,
+        roster: keys,
+        exchange,
+        bans,
+        sign: (message) => identity.sign(message),
+        verify: verifyEd25519,
+      },
+    );
+    await changes.recover();
     const handlers = nodeHandlers({
       nodeId,
       version: options.version,
@@ -140,6 +155,7 @@ export class MpcNode {
       roster,
       shares,
       guard,
+      changes,
       exchange,
       security: options.security,
       ledger: dependencies.ledger,
@@ -209,6 +225,8 @@ export class MpcNode {
 const CLASSES: Readonly<Record<SessionJob["kind"], TrafficClass>> = {
   keygen: "dkg",
   "aux-info": "dkg",
+  refresh: "dkg",
+  reshare: "dkg",
   presign: "presign",
   "frost-sign": "signing",
   "cggmp24-sign": "signing",

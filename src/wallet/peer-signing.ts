@@ -22,6 +22,8 @@ export interface SigningOrder {
   readonly signers: readonly number[];
   /** SegWit wallets only: one of exactly this signing set for each input, in input order, 32 bytes each. */
   readonly presignatureIds: readonly Uint8Array[];
+  /** Epoch of the wallet's shares as the coordinator knows it; nodes of another one refuse with "wallet-epoch-differs". */
+  readonly walletEpoch?: number;
 }
 
 export interface SigningAnswer {

@@ -130,6 +130,12 @@ export class PresignaturePool implements PoolMonitor, PresignatureSupply {
       });
   }
 
+  /** The wallet's shares changed: what waited serves nobody, and its signing sets may be others. */
+  forget(walletId: string): void {
+    this.#inventories.delete(walletId);
+    this.#low.delete(walletId);
+  }
+
   async status(walletId: string): Promise<PoolStatusView> {
     const { target, minimum } = this.#options;
     const wallet = (await this.#parts.wallets()).find((known) => known.walletId === walletId);

@@ -60,7 +60,7 @@ function fixturePrimes(party: number): PrimeSource {
   };
 }
 
-const quickHash = { memoryKib: 64, passes: 1, lanes: 1 };
+export const quickHash = { memoryKib: 64, passes: 1, lanes: 1 };
 
 /** Five nodes and a coordinator's mesh in one process, over real QUIC on loopback. */
 export class TestCluster {

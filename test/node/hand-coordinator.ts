@@ -13,6 +13,7 @@ import { type RequestedOutput, signPaymentRequest } from "../../src/consensus/pa
 import { DEFAULT_POLICY } from "../../src/consensus/policy.js";
 import type { PeerCalls } from "../../src/coordinator/peer-calls.js";
 import { signEd25519 } from "../../src/crypto/ed25519.js";
+import { PeerSilent } from "../../src/crypto/fault.js";
 import { scriptHash } from "../../src/devnet/chain/coins.js";
 import { type ChainServer, startChainServer } from "../../src/devnet/chain/server.js";
 import { systemClock, systemRandom } from "../../src/node/ambient.js";
@@ -119,6 +120,12 @@ export class HandCoordinator {
     return new HandCoordinator({ calls, server, parties, account, coins, publicKeyPackage });
   }
 
+  /** The same wallet held by other nodes. */
+  heldBy(parties: readonly string[]): HandCoordinator {
+    const { calls, server, account, coins, publicKeyPackage } = this;
+    return new HandCoordinator({ calls, server, parties, account, coins, publicKeyPackage });
+  }
+
   request(
     change: {
       readonly requestId?: string;
@@ -195,10 +202,15 @@ export class HandCoordinator {
   }
 
   /** Signs and brings the transaction into the chain, whose interpreter must accept it. Returns the txid. */
-  async pay(voted: Voted, signers: readonly number[] = [1, 2, 3]): Promise<string> {
-    const [first] = await this.sign(this.order(voted, signers));
-    if (first?.status !== "fulfilled") throw first?.reason ?? new Error("no signer");
-    const keys = this.coins.slice(0, 1).map(({ path }) => this.account.derive(path));
+  async pay(voted: Voted, signers: readonly number[] = [1, 2, 3], coins = this.coins.slice(0, 1)): Promise<string> {
+    const outcomes = await this.sign(this.order(voted, signers));
+    const [first] = outcomes.filter(({ status }) => status === "fulfilled");
+    if (first?.status !== "fulfilled") {
+      // That somebody was silent says least.
+      const reasons = outcomes.flatMap((outcome) => (outcome.status === "rejected" ? [outcome.reason as unknown] : []));
+      throw reasons.find((reason) => !(reason instanceof PeerSilent)) ?? reasons[0] ?? new Error("no signer");
+    }
+    const keys = coins.map(({ path }) => this.account.derive(path));
     const { bytes, txid } = finalizeTransaction(voted.proposal.psbt, first.value.signatures, keys);
     const response = await fetch(`${this.server.esploraUrl}/tx`, {
       method: "POST",

@@ -8,6 +8,8 @@ import type { GenEnum, GenFile, GenMessage, GenService } from "@bufbuild/protobu
 import { enumDesc, fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
 import type { ApprovalCertificate, Ballot, PaymentProposal } from "../../consensus/v1/consensus_pb.js";
 import { file_mpcwallet_consensus_v1_consensus } from "../../consensus/v1/consensus_pb.js";
+import type { AbandonedStatement, PreparedStatement, SignedWalletChange, SwitchCertificate } from "../../consensus/v1/wallet_change_pb.js";
+import { file_mpcwallet_consensus_v1_wallet_change } from "../../consensus/v1/wallet_change_pb.js";
 import type { Evidence } from "../../session/v1/session_pb.js";
 import { file_mpcwallet_session_v1_session } from "../../session/v1/session_pb.js";
 import type { Message } from "@bufbuild/protobuf";
@@ -16,7 +18,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file mpcwallet/peer/v1/peer.proto.
  */
 export const file_mpcwallet_peer_v1_peer: GenFile = /*@__PURE__*/
-  fileDesc("ChxtcGN3YWxsZXQvcGVlci92MS9wZWVyLnByb3RvEhFtcGN3YWxsZXQucGVlci52MSIeCgtQaW5nUmVxdWVzdBIPCgdwYXlsb2FkGAEgASgMIjAKDFBpbmdSZXNwb25zZRIPCgdwYXlsb2FkGAEgASgMEg8KB3RpbWVfbXMYAiABKAQiEgoQR2V0U3RhdHVzUmVxdWVzdCKKAQoRR2V0U3RhdHVzUmVzcG9uc2USDwoHbm9kZV9pZBgBIAEoCRIPCgd2ZXJzaW9uGAIgASgJEhEKCXVwdGltZV9tcxgDIAEoBBIsCgVwZWVycxgEIAMoCzIdLm1wY3dhbGxldC5wZWVyLnYxLlBlZXJTdGF0dXMSEgoKd2FsbGV0X2lkcxgFIAMoCSJ4CgpQZWVyU3RhdHVzEg8KB25vZGVfaWQYASABKAkSMQoFc3RhdGUYAiABKA4yIi5tcGN3YWxsZXQucGVlci52MS5Db25uZWN0aW9uU3RhdGUSEgoKcnR0X3A1MF91cxgDIAEoBBISCgpydHRfcDk5X3VzGAQgASgEIo0BCgpXYWxsZXRTcGVjEhEKCXdhbGxldF9pZBgBIAEoCRIMCgRuYW1lGAIgASgJEikKBnNjaGVtZRgDIAEoDjIZLm1wY3dhbGxldC5wZWVyLnYxLlNjaGVtZRIRCgl0aHJlc2hvbGQYBCABKA0SDwoHcGFydGllcxgFIAMoCRIPCgduZXR3b3JrGAYgASgJIlcKEkdlbmVyYXRlS2V5UmVxdWVzdBISCgpzZXNzaW9uX2lkGAEgASgMEi0KBndhbGxldBgCIAEoCzIdLm1wY3dhbGxldC5wZWVyLnYxLldhbGxldFNwZWMibAoTR2VuZXJhdGVLZXlSZXNwb25zZRIRCglncm91cF9rZXkYASABKAwSEgoKY2hhaW5fY29kZRgCIAEoDBISCgprZXlfZGlnZXN0GAMgASgMEhoKEnB1YmxpY19rZXlfcGFja2FnZRgEIAEoDCIqChVQcmVwYXJlQXV4SW5mb1JlcXVlc3QSEQoJd2FsbGV0X2lkGAEgASgJIhgKFlByZXBhcmVBdXhJbmZvUmVzcG9uc2UiPwoWR2VuZXJhdGVBdXhJbmZvUmVxdWVzdBISCgpzZXNzaW9uX2lkGAEgASgMEhEKCXdhbGxldF9pZBgCIAEoCSIrChdHZW5lcmF0ZUF1eEluZm9SZXNwb25zZRIQCghlcG9jaF9pZBgBIAEoDCJXCg5QcmVzaWduUmVxdWVzdBISCgpzZXNzaW9uX2lkGAEgASgMEhEKCXdhbGxldF9pZBgCIAEoCRIPCgdzaWduZXJzGAMgAygNEg0KBWNvdW50GAQgASgNIisKD1ByZXNpZ25SZXNwb25zZRIYChBwcmVzaWduYXR1cmVfaWRzGAEgAygMIi0KGExpc3RQcmVzaWduYXR1cmVzUmVxdWVzdBIRCgl3YWxsZXRfaWQYASABKAkiWgoZTGlzdFByZXNpZ25hdHVyZXNSZXNwb25zZRI9Cg1wcmVzaWduYXR1cmVzGAEgAygLMiYubXBjd2FsbGV0LnBlZXIudjEuV2FpdGluZ1ByZXNpZ25hdHVyZSIyChNXYWl0aW5nUHJlc2lnbmF0dXJlEgoKAmlkGAEgASgMEg8KB3NpZ25lcnMYAiADKA0i0AEKElNpZ25QYXltZW50UmVxdWVzdBISCgpzZXNzaW9uX2lkGAEgASgMEjkKCHByb3Bvc2FsGAIgASgLMicubXBjd2FsbGV0LmNvbnNlbnN1cy52MS5QYXltZW50UHJvcG9zYWwSQAoLY2VydGlmaWNhdGUYAyABKAsyKy5tcGN3YWxsZXQuY29uc2Vuc3VzLnYxLkFwcHJvdmFsQ2VydGlmaWNhdGUSDwoHc2lnbmVycxgEIAMoDRIYChBwcmVzaWduYXR1cmVfaWRzGAUgAygMIlsKE1NpZ25QYXltZW50UmVzcG9uc2USEgoKc2lnbmF0dXJlcxgBIAMoDBIwCghldmlkZW5jZRgCIAMoCzIeLm1wY3dhbGxldC5zZXNzaW9uLnYxLkV2aWRlbmNlIkEKD0V4Y2hhbmdlUmVxdWVzdBIuCgVmcmFtZRgBIAEoCzIfLm1wY3dhbGxldC5wZWVyLnYxLlNlc3Npb25GcmFtZSJCChBFeGNoYW5nZVJlc3BvbnNlEi4KBWZyYW1lGAEgASgLMh8ubXBjd2FsbGV0LnBlZXIudjEuU2Vzc2lvbkZyYW1lImAKDFNlc3Npb25GcmFtZRI0CgdvcGVuaW5nGAEgASgLMiEubXBjd2FsbGV0LnBlZXIudjEuU2Vzc2lvbk9wZW5pbmdIABISCghlbnZlbG9wZRgCIAEoDEgAQgYKBGtpbmQiJAoOU2Vzc2lvbk9wZW5pbmcSEgoKc2Vzc2lvbl9pZBgBIAEoDCJICgtWb3RlUmVxdWVzdBI5Cghwcm9wb3NhbBgBIAEoCzInLm1wY3dhbGxldC5jb25zZW5zdXMudjEuUGF5bWVudFByb3Bvc2FsIj4KDFZvdGVSZXNwb25zZRIuCgZiYWxsb3QYASABKAsyHi5tcGN3YWxsZXQuY29uc2Vuc3VzLnYxLkJhbGxvdCJLCg1Ob3RpZnlSZXF1ZXN0EhIKCnJlcXVlc3RfaWQYASABKAkSDAoEdHhpZBgCIAEoCRIYChBjb25maXJtZWRfaGVpZ2h0GAMgASgEIhAKDk5vdGlmeVJlc3BvbnNlIooBCgtGYXVsdERldGFpbBIqCgRraW5kGAEgASgOMhwubXBjd2FsbGV0LnBlZXIudjEuRmF1bHRLaW5kEgwKBGNvZGUYAiABKAkSDwoHcGFydGllcxgDIAMoCRIwCghldmlkZW5jZRgEIAMoCzIeLm1wY3dhbGxldC5zZXNzaW9uLnYxLkV2aWRlbmNlKsYBCg9Db25uZWN0aW9uU3RhdGUSIAocQ09OTkVDVElPTl9TVEFURV9VTlNQRUNJRklFRBAAEhkKFUNPTk5FQ1RJT05fU1RBVEVfSURMRRABEh8KG0NPTk5FQ1RJT05fU1RBVEVfQ09OTkVDVElORxACEhsKF0NPTk5FQ1RJT05fU1RBVEVfQUNUSVZFEAMSHQoZQ09OTkVDVElPTl9TVEFURV9ERUdSQURFRBAEEhkKFUNPTk5FQ1RJT05fU1RBVEVfREVBRBAFKkYKBlNjaGVtZRIWChJTQ0hFTUVfVU5TUEVDSUZJRUQQABIQCgxTQ0hFTUVfRlJPU1QQARISCg5TQ0hFTUVfQ0dHTVAyNBACKqwBCglGYXVsdEtpbmQSGgoWRkFVTFRfS0lORF9VTlNQRUNJRklFRBAAEhwKGEZBVUxUX0tJTkRfSU5WQUxJRF9JTlBVVBABEhoKFkZBVUxUX0tJTkRfVU5BVkFJTEFCTEUQAhIZChVGQVVMVF9LSU5EX1BFRVJfRkFVTFQQAxIaChZGQVVMVF9LSU5EX1BFRVJfU0lMRU5UEAQSEgoORkFVTFRfS0lORF9CVUcQBTKxAQoOQ29udHJvbFNlcnZpY2USRwoEUGluZxIeLm1wY3dhbGxldC5wZWVyLnYxLlBpbmdSZXF1ZXN0Gh8ubXBjd2FsbGV0LnBlZXIudjEuUGluZ1Jlc3BvbnNlElYKCUdldFN0YXR1cxIjLm1wY3dhbGxldC5wZWVyLnYxLkdldFN0YXR1c1JlcXVlc3QaJC5tcGN3YWxsZXQucGVlci52MS5HZXRTdGF0dXNSZXNwb25zZTK4BQoOU2Vzc2lvblNlcnZpY2USXAoLR2VuZXJhdGVLZXkSJS5tcGN3YWxsZXQucGVlci52MS5HZW5lcmF0ZUtleVJlcXVlc3QaJi5tcGN3YWxsZXQucGVlci52MS5HZW5lcmF0ZUtleVJlc3BvbnNlEmUKDlByZXBhcmVBdXhJbmZvEigubXBjd2FsbGV0LnBlZXIudjEuUHJlcGFyZUF1eEluZm9SZXF1ZXN0GikubXBjd2FsbGV0LnBlZXIudjEuUHJlcGFyZUF1eEluZm9SZXNwb25zZRJoCg9HZW5lcmF0ZUF1eEluZm8SKS5tcGN3YWxsZXQucGVlci52MS5HZW5lcmF0ZUF1eEluZm9SZXF1ZXN0GioubXBjd2FsbGV0LnBlZXIudjEuR2VuZXJhdGVBdXhJbmZvUmVzcG9uc2USUAoHUHJlc2lnbhIhLm1wY3dhbGxldC5wZWVyLnYxLlByZXNpZ25SZXF1ZXN0GiIubXBjd2FsbGV0LnBlZXIudjEuUHJlc2lnblJlc3BvbnNlEm4KEUxpc3RQcmVzaWduYXR1cmVzEisubXBjd2FsbGV0LnBlZXIudjEuTGlzdFByZXNpZ25hdHVyZXNSZXF1ZXN0GiwubXBjd2FsbGV0LnBlZXIudjEuTGlzdFByZXNpZ25hdHVyZXNSZXNwb25zZRJcCgtTaWduUGF5bWVudBIlLm1wY3dhbGxldC5wZWVyLnYxLlNpZ25QYXltZW50UmVxdWVzdBomLm1wY3dhbGxldC5wZWVyLnYxLlNpZ25QYXltZW50UmVzcG9uc2USVwoIRXhjaGFuZ2USIi5tcGN3YWxsZXQucGVlci52MS5FeGNoYW5nZVJlcXVlc3QaIy5tcGN3YWxsZXQucGVlci52MS5FeGNoYW5nZVJlc3BvbnNlKAEwATKqAQoQQ29uc2Vuc3VzU2VydmljZRJHCgRWb3RlEh4ubXBjd2FsbGV0LnBlZXIudjEuVm90ZVJlcXVlc3QaHy5tcGN3YWxsZXQucGVlci52MS5Wb3RlUmVzcG9uc2USTQoGTm90aWZ5EiAubXBjd2FsbGV0LnBlZXIudjEuTm90aWZ5UmVxdWVzdBohLm1wY3dhbGxldC5wZWVyLnYxLk5vdGlmeVJlc3BvbnNlYgZwcm90bzM", [file_mpcwallet_consensus_v1_consensus, file_mpcwallet_session_v1_session]);
+  fileDesc("ChxtcGN3YWxsZXQvcGVlci92MS9wZWVyLnByb3RvEhFtcGN3YWxsZXQucGVlci52MSIeCgtQaW5nUmVxdWVzdBIPCgdwYXlsb2FkGAEgASgMIjAKDFBpbmdSZXNwb25zZRIPCgdwYXlsb2FkGAEgASgMEg8KB3RpbWVfbXMYAiABKAQiEgoQR2V0U3RhdHVzUmVxdWVzdCKKAQoRR2V0U3RhdHVzUmVzcG9uc2USDwoHbm9kZV9pZBgBIAEoCRIPCgd2ZXJzaW9uGAIgASgJEhEKCXVwdGltZV9tcxgDIAEoBBIsCgVwZWVycxgEIAMoCzIdLm1wY3dhbGxldC5wZWVyLnYxLlBlZXJTdGF0dXMSEgoKd2FsbGV0X2lkcxgFIAMoCSJ4CgpQZWVyU3RhdHVzEg8KB25vZGVfaWQYASABKAkSMQoFc3RhdGUYAiABKA4yIi5tcGN3YWxsZXQucGVlci52MS5Db25uZWN0aW9uU3RhdGUSEgoKcnR0X3A1MF91cxgDIAEoBBISCgpydHRfcDk5X3VzGAQgASgEIo0BCgpXYWxsZXRTcGVjEhEKCXdhbGxldF9pZBgBIAEoCRIMCgRuYW1lGAIgASgJEikKBnNjaGVtZRgDIAEoDjIZLm1wY3dhbGxldC5wZWVyLnYxLlNjaGVtZRIRCgl0aHJlc2hvbGQYBCABKA0SDwoHcGFydGllcxgFIAMoCRIPCgduZXR3b3JrGAYgASgJIlcKEkdlbmVyYXRlS2V5UmVxdWVzdBISCgpzZXNzaW9uX2lkGAEgASgMEi0KBndhbGxldBgCIAEoCzIdLm1wY3dhbGxldC5wZWVyLnYxLldhbGxldFNwZWMibAoTR2VuZXJhdGVLZXlSZXNwb25zZRIRCglncm91cF9rZXkYASABKAwSEgoKY2hhaW5fY29kZRgCIAEoDBISCgprZXlfZGlnZXN0GAMgASgMEhoKEnB1YmxpY19rZXlfcGFja2FnZRgEIAEoDCIqChVQcmVwYXJlQXV4SW5mb1JlcXVlc3QSEQoJd2FsbGV0X2lkGAEgASgJIhgKFlByZXBhcmVBdXhJbmZvUmVzcG9uc2UiPwoWR2VuZXJhdGVBdXhJbmZvUmVxdWVzdBISCgpzZXNzaW9uX2lkGAEgASgMEhEKCXdhbGxldF9pZBgCIAEoCSIrChdHZW5lcmF0ZUF1eEluZm9SZXNwb25zZRIQCghlcG9jaF9pZBgBIAEoDCJXCg5QcmVzaWduUmVxdWVzdBISCgpzZXNzaW9uX2lkGAEgASgMEhEKCXdhbGxldF9pZBgCIAEoCRIPCgdzaWduZXJzGAMgAygNEg0KBWNvdW50GAQgASgNIisKD1ByZXNpZ25SZXNwb25zZRIYChBwcmVzaWduYXR1cmVfaWRzGAEgAygMIi0KGExpc3RQcmVzaWduYXR1cmVzUmVxdWVzdBIRCgl3YWxsZXRfaWQYASABKAkiWgoZTGlzdFByZXNpZ25hdHVyZXNSZXNwb25zZRI9Cg1wcmVzaWduYXR1cmVzGAEgAygLMiYubXBjd2FsbGV0LnBlZXIudjEuV2FpdGluZ1ByZXNpZ25hdHVyZSIyChNXYWl0aW5nUHJlc2lnbmF0dXJlEgoKAmlkGAEgASgMEg8KB3NpZ25lcnMYAiADKA0i/AEKElNpZ25QYXltZW50UmVxdWVzdBISCgpzZXNzaW9uX2lkGAEgASgMEjkKCHByb3Bvc2FsGAIgASgLMicubXBjd2FsbGV0LmNvbnNlbnN1cy52MS5QYXltZW50UHJvcG9zYWwSQAoLY2VydGlmaWNhdGUYAyABKAsyKy5tcGN3YWxsZXQuY29uc2Vuc3VzLnYxLkFwcHJvdmFsQ2VydGlmaWNhdGUSDwoHc2lnbmVycxgEIAMoDRIYChBwcmVzaWduYXR1cmVfaWRzGAUgAygMEhkKDHdhbGxldF9lcG9jaBgGIAEoDUgAiAEBQg8KDV93YWxsZXRfZXBvY2giWwoTU2lnblBheW1lbnRSZXNwb25zZRISCgpzaWduYXR1cmVzGAEgAygMEjAKCGV2aWRlbmNlGAIgAygLMh4ubXBjd2FsbGV0LnNlc3Npb24udjEuRXZpZGVuY2UiQQoPRXhjaGFuZ2VSZXF1ZXN0Ei4KBWZyYW1lGAEgASgLMh8ubXBjd2FsbGV0LnBlZXIudjEuU2Vzc2lvbkZyYW1lIkIKEEV4Y2hhbmdlUmVzcG9uc2USLgoFZnJhbWUYASABKAsyHy5tcGN3YWxsZXQucGVlci52MS5TZXNzaW9uRnJhbWUiYAoMU2Vzc2lvbkZyYW1lEjQKB29wZW5pbmcYASABKAsyIS5tcGN3YWxsZXQucGVlci52MS5TZXNzaW9uT3BlbmluZ0gAEhIKCGVudmVsb3BlGAIgASgMSABCBgoEa2luZCIkCg5TZXNzaW9uT3BlbmluZxISCgpzZXNzaW9uX2lkGAEgASgMIkgKC1ZvdGVSZXF1ZXN0EjkKCHByb3Bvc2FsGAEgASgLMicubXBjd2FsbGV0LmNvbnNlbnN1cy52MS5QYXltZW50UHJvcG9zYWwiPgoMVm90ZVJlc3BvbnNlEi4KBmJhbGxvdBgBIAEoCzIeLm1wY3dhbGxldC5jb25zZW5zdXMudjEuQmFsbG90IksKDU5vdGlmeVJlcXVlc3QSEgoKcmVxdWVzdF9pZBgBIAEoCRIMCgR0eGlkGAIgASgJEhgKEGNvbmZpcm1lZF9oZWlnaHQYAyABKAQiEAoOTm90aWZ5UmVzcG9uc2UiKwoWR2V0V2FsbGV0Q2hhbmdlUmVxdWVzdBIRCgl3YWxsZXRfaWQYASABKAkiwQEKF0dldFdhbGxldENoYW5nZVJlc3BvbnNlEg0KBWhvbGRzGAEgASgIEg0KBWVwb2NoGAIgASgNEhIKCmtleV9kaWdlc3QYAyABKAwSNwoHcGVuZGluZxgEIAEoCzImLm1wY3dhbGxldC5wZWVyLnYxLlBlbmRpbmdXYWxsZXRDaGFuZ2USOwoIc3dpdGNoZWQYBSABKAsyKS5tcGN3YWxsZXQuY29uc2Vuc3VzLnYxLlN3aXRjaENlcnRpZmljYXRlIs8BChNQZW5kaW5nV2FsbGV0Q2hhbmdlEjoKBmNoYW5nZRgBIAEoCzIqLm1wY3dhbGxldC5jb25zZW5zdXMudjEuU2lnbmVkV2FsbGV0Q2hhbmdlEg8KB2F0dGVtcHQYAiABKA0SPAoJc3RhdGVtZW50GAMgASgLMikubXBjd2FsbGV0LmNvbnNlbnN1cy52MS5QcmVwYXJlZFN0YXRlbWVudBIaChJwdWJsaWNfa2V5X3BhY2thZ2UYBCABKAwSEQoJYWJhbmRvbmVkGAUgASgIIj8KEFdhbGxldENoYW5nZUJhc2USGgoScHVibGljX2tleV9wYWNrYWdlGAEgASgMEg8KB3BhcnRpZXMYAiADKAkiiQEKGENoZWNrV2FsbGV0Q2hhbmdlUmVxdWVzdBI6CgZjaGFuZ2UYASABKAsyKi5tcGN3YWxsZXQuY29uc2Vuc3VzLnYxLlNpZ25lZFdhbGxldENoYW5nZRIxCgRiYXNlGAIgASgLMiMubXBjd2FsbGV0LnBlZXIudjEuV2FsbGV0Q2hhbmdlQmFzZSIbChlDaGVja1dhbGxldENoYW5nZVJlc3BvbnNlIsEBChpQcmVwYXJlV2FsbGV0Q2hhbmdlUmVxdWVzdBISCgpzZXNzaW9uX2lkGAEgASgMEjoKBmNoYW5nZRgCIAEoCzIqLm1wY3dhbGxldC5jb25zZW5zdXMudjEuU2lnbmVkV2FsbGV0Q2hhbmdlEg8KB2F0dGVtcHQYAyABKA0SMQoEYmFzZRgEIAEoCzIjLm1wY3dhbGxldC5wZWVyLnYxLldhbGxldENoYW5nZUJhc2USDwoHZGVhbGVycxgFIAMoDSJ3ChtQcmVwYXJlV2FsbGV0Q2hhbmdlUmVzcG9uc2USPAoJc3RhdGVtZW50GAEgASgLMikubXBjd2FsbGV0LmNvbnNlbnN1cy52MS5QcmVwYXJlZFN0YXRlbWVudBIaChJwdWJsaWNfa2V5X3BhY2thZ2UYAiABKAwiaQoaQWJhbmRvbldhbGxldENoYW5nZVJlcXVlc3QSOgoGY2hhbmdlGAEgASgLMioubXBjd2FsbGV0LmNvbnNlbnN1cy52MS5TaWduZWRXYWxsZXRDaGFuZ2USDwoHYXR0ZW1wdBgCIAEoDSJcChtBYmFuZG9uV2FsbGV0Q2hhbmdlUmVzcG9uc2USPQoJc3RhdGVtZW50GAEgASgLMioubXBjd2FsbGV0LmNvbnNlbnN1cy52MS5BYmFuZG9uZWRTdGF0ZW1lbnQilAEKF0Ryb3BXYWxsZXRDaGFuZ2VSZXF1ZXN0EjoKBmNoYW5nZRgBIAEoCzIqLm1wY3dhbGxldC5jb25zZW5zdXMudjEuU2lnbmVkV2FsbGV0Q2hhbmdlEj0KCXN0YXRlbWVudBgCIAEoCzIqLm1wY3dhbGxldC5jb25zZW5zdXMudjEuQWJhbmRvbmVkU3RhdGVtZW50IhoKGERyb3BXYWxsZXRDaGFuZ2VSZXNwb25zZSJVChNTd2l0Y2hXYWxsZXRSZXF1ZXN0Ej4KC2NlcnRpZmljYXRlGAEgASgLMikubXBjd2FsbGV0LmNvbnNlbnN1cy52MS5Td2l0Y2hDZXJ0aWZpY2F0ZSIqChRTd2l0Y2hXYWxsZXRSZXNwb25zZRISCgprZXlfZGlnZXN0GAEgASgMIooBCgtGYXVsdERldGFpbBIqCgRraW5kGAEgASgOMhwubXBjd2FsbGV0LnBlZXIudjEuRmF1bHRLaW5kEgwKBGNvZGUYAiABKAkSDwoHcGFydGllcxgDIAMoCRIwCghldmlkZW5jZRgEIAMoCzIeLm1wY3dhbGxldC5zZXNzaW9uLnYxLkV2aWRlbmNlKsYBCg9Db25uZWN0aW9uU3RhdGUSIAocQ09OTkVDVElPTl9TVEFURV9VTlNQRUNJRklFRBAAEhkKFUNPTk5FQ1RJT05fU1RBVEVfSURMRRABEh8KG0NPTk5FQ1RJT05fU1RBVEVfQ09OTkVDVElORxACEhsKF0NPTk5FQ1RJT05fU1RBVEVfQUNUSVZFEAMSHQoZQ09OTkVDVElPTl9TVEFURV9ERUdSQURFRBAEEhkKFUNPTk5FQ1RJT05fU1RBVEVfREVBRBAFKkYKBlNjaGVtZRIWChJTQ0hFTUVfVU5TUEVDSUZJRUQQABIQCgxTQ0hFTUVfRlJPU1QQARISCg5TQ0hFTUVfQ0dHTVAyNBACKqwBCglGYXVsdEtpbmQSGgoWRkFVTFRfS0lORF9VTlNQRUNJRklFRBAAEhwKGEZBVUxUX0tJTkRfSU5WQUxJRF9JTlBVVBABEhoKFkZBVUxUX0tJTkRfVU5BVkFJTEFCTEUQAhIZChVGQVVMVF9LSU5EX1BFRVJfRkFVTFQQAxIaChZGQVVMVF9LSU5EX1BFRVJfU0lMRU5UEAQSEgoORkFVTFRfS0lORF9CVUcQBTKxAQoOQ29udHJvbFNlcnZpY2USRwoEUGluZxIeLm1wY3dhbGxldC5wZWVyLnYxLlBpbmdSZXF1ZXN0Gh8ubXBjd2FsbGV0LnBlZXIudjEuUGluZ1Jlc3BvbnNlElYKCUdldFN0YXR1cxIjLm1wY3dhbGxldC5wZWVyLnYxLkdldFN0YXR1c1JlcXVlc3QaJC5tcGN3YWxsZXQucGVlci52MS5HZXRTdGF0dXNSZXNwb25zZTK4BQoOU2Vzc2lvblNlcnZpY2USXAoLR2VuZXJhdGVLZXkSJS5tcGN3YWxsZXQucGVlci52MS5HZW5lcmF0ZUtleVJlcXVlc3QaJi5tcGN3YWxsZXQucGVlci52MS5HZW5lcmF0ZUtleVJlc3BvbnNlEmUKDlByZXBhcmVBdXhJbmZvEigubXBjd2FsbGV0LnBlZXIudjEuUHJlcGFyZUF1eEluZm9SZXF1ZXN0GikubXBjd2FsbGV0LnBlZXIudjEuUHJlcGFyZUF1eEluZm9SZXNwb25zZRJoCg9HZW5lcmF0ZUF1eEluZm8SKS5tcGN3YWxsZXQucGVlci52MS5HZW5lcmF0ZUF1eEluZm9SZXF1ZXN0GioubXBjd2FsbGV0LnBlZXIudjEuR2VuZXJhdGVBdXhJbmZvUmVzcG9uc2USUAoHUHJlc2lnbhIhLm1wY3dhbGxldC5wZWVyLnYxLlByZXNpZ25SZXF1ZXN0GiIubXBjd2FsbGV0LnBlZXIudjEuUHJlc2lnblJlc3BvbnNlEm4KEUxpc3RQcmVzaWduYXR1cmVzEisubXBjd2FsbGV0LnBlZXIudjEuTGlzdFByZXNpZ25hdHVyZXNSZXF1ZXN0GiwubXBjd2FsbGV0LnBlZXIudjEuTGlzdFByZXNpZ25hdHVyZXNSZXNwb25zZRJcCgtTaWduUGF5bWVudBIlLm1wY3dhbGxldC5wZWVyLnYxLlNpZ25QYXltZW50UmVxdWVzdBomLm1wY3dhbGxldC5wZWVyLnYxLlNpZ25QYXltZW50UmVzcG9uc2USVwoIRXhjaGFuZ2USIi5tcGN3YWxsZXQucGVlci52MS5FeGNoYW5nZVJlcXVlc3QaIy5tcGN3YWxsZXQucGVlci52MS5FeGNoYW5nZVJlc3BvbnNlKAEwATKqAQoQQ29uc2Vuc3VzU2VydmljZRJHCgRWb3RlEh4ubXBjd2FsbGV0LnBlZXIudjEuVm90ZVJlcXVlc3QaHy5tcGN3YWxsZXQucGVlci52MS5Wb3RlUmVzcG9uc2USTQoGTm90aWZ5EiAubXBjd2FsbGV0LnBlZXIudjEuTm90aWZ5UmVxdWVzdBohLm1wY3dhbGxldC5wZWVyLnYxLk5vdGlmeVJlc3BvbnNlMqkFChNXYWxsZXRDaGFuZ2VTZXJ2aWNlEmgKD0dldFdhbGxldENoYW5nZRIpLm1wY3dhbGxldC5wZWVyLnYxLkdldFdhbGxldENoYW5nZVJlcXVlc3QaKi5tcGN3YWxsZXQucGVlci52MS5HZXRXYWxsZXRDaGFuZ2VSZXNwb25zZRJuChFDaGVja1dhbGxldENoYW5nZRIrLm1wY3dhbGxldC5wZWVyLnYxLkNoZWNrV2FsbGV0Q2hhbmdlUmVxdWVzdBosLm1wY3dhbGxldC5wZWVyLnYxLkNoZWNrV2FsbGV0Q2hhbmdlUmVzcG9uc2USdAoTUHJlcGFyZVdhbGxldENoYW5nZRItLm1wY3dhbGxldC5wZWVyLnYxLlByZXBhcmVXYWxsZXRDaGFuZ2VSZXF1ZXN0Gi4ubXBjd2FsbGV0LnBlZXIudjEuUHJlcGFyZVdhbGxldENoYW5nZVJlc3BvbnNlEnQKE0FiYW5kb25XYWxsZXRDaGFuZ2USLS5tcGN3YWxsZXQucGVlci52MS5BYmFuZG9uV2FsbGV0Q2hhbmdlUmVxdWVzdBouLm1wY3dhbGxldC5wZWVyLnYxLkFiYW5kb25XYWxsZXRDaGFuZ2VSZXNwb25zZRJrChBEcm9wV2FsbGV0Q2hhbmdlEioubXBjd2FsbGV0LnBlZXIudjEuRHJvcFdhbGxldENoYW5nZVJlcXVlc3QaKy5tcGN3YWxsZXQucGVlci52MS5Ecm9wV2FsbGV0Q2hhbmdlUmVzcG9uc2USXwoMU3dpdGNoV2FsbGV0EiYubXBjd2FsbGV0LnBlZXIudjEuU3dpdGNoV2FsbGV0UmVxdWVzdBonLm1wY3dhbGxldC5wZWVyLnYxLlN3aXRjaFdhbGxldFJlc3BvbnNlYgZwcm90bzM", [file_mpcwallet_consensus_v1_consensus, file_mpcwallet_consensus_v1_wallet_change, file_mpcwallet_session_v1_session]);
 
 /**
  * @generated from message mpcwallet.peer.v1.PingRequest
@@ -488,6 +490,13 @@ export type SignPaymentRequest = Message<"mpcwallet.peer.v1.SignPaymentRequest">
    * @generated from field: repeated bytes presignature_ids = 5;
    */
   presignatureIds: Uint8Array[];
+
+  /**
+   * Epoch of the wallet's shares that the coordinator knows; a node of another epoch refuses at once.
+   *
+   * @generated from field: optional uint32 wallet_epoch = 6;
+   */
+  walletEpoch?: number | undefined;
 };
 
 /**
@@ -686,6 +695,355 @@ export const NotifyResponseSchema: GenMessage<NotifyResponse> = /*@__PURE__*/
   messageDesc(file_mpcwallet_peer_v1_peer, 26);
 
 /**
+ * @generated from message mpcwallet.peer.v1.GetWalletChangeRequest
+ */
+export type GetWalletChangeRequest = Message<"mpcwallet.peer.v1.GetWalletChangeRequest"> & {
+  /**
+   * @generated from field: string wallet_id = 1;
+   */
+  walletId: string;
+};
+
+/**
+ * Describes the message mpcwallet.peer.v1.GetWalletChangeRequest.
+ * Use `create(GetWalletChangeRequestSchema)` to create a new message.
+ */
+export const GetWalletChangeRequestSchema: GenMessage<GetWalletChangeRequest> = /*@__PURE__*/
+  messageDesc(file_mpcwallet_peer_v1_peer, 27);
+
+/**
+ * @generated from message mpcwallet.peer.v1.GetWalletChangeResponse
+ */
+export type GetWalletChangeResponse = Message<"mpcwallet.peer.v1.GetWalletChangeResponse"> & {
+  /**
+   * Whether this node holds a share that signs.
+   *
+   * @generated from field: bool holds = 1;
+   */
+  holds: boolean;
+
+  /**
+   * Of the share that signs; 0 when there is none.
+   *
+   * @generated from field: uint32 epoch = 2;
+   */
+  epoch: number;
+
+  /**
+   * Of the share that signs, 32 bytes; empty when there is none.
+   *
+   * @generated from field: bytes key_digest = 3;
+   */
+  keyDigest: Uint8Array;
+
+  /**
+   * The last that was prepared here upon this share, if anything.
+   *
+   * @generated from field: mpcwallet.peer.v1.PendingWalletChange pending = 4;
+   */
+  pending?: PendingWalletChange | undefined;
+
+  /**
+   * The last switch of this wallet at this node, if there was one.
+   *
+   * @generated from field: mpcwallet.consensus.v1.SwitchCertificate switched = 5;
+   */
+  switched?: SwitchCertificate | undefined;
+};
+
+/**
+ * Describes the message mpcwallet.peer.v1.GetWalletChangeResponse.
+ * Use `create(GetWalletChangeResponseSchema)` to create a new message.
+ */
+export const GetWalletChangeResponseSchema: GenMessage<GetWalletChangeResponse> = /*@__PURE__*/
+  messageDesc(file_mpcwallet_peer_v1_peer, 28);
+
+/**
+ * @generated from message mpcwallet.peer.v1.PendingWalletChange
+ */
+export type PendingWalletChange = Message<"mpcwallet.peer.v1.PendingWalletChange"> & {
+  /**
+   * @generated from field: mpcwallet.consensus.v1.SignedWalletChange change = 1;
+   */
+  change?: SignedWalletChange | undefined;
+
+  /**
+   * @generated from field: uint32 attempt = 2;
+   */
+  attempt: number;
+
+  /**
+   * Missing when this node only dealt, because it leaves.
+   *
+   * @generated from field: mpcwallet.consensus.v1.PreparedStatement statement = 3;
+   */
+  statement?: PreparedStatement | undefined;
+
+  /**
+   * Serialized mpcwallet.keygen.v1.KeyShare without the fields of one party; empty when this node only dealt.
+   *
+   * @generated from field: bytes public_key_package = 4;
+   */
+  publicKeyPackage: Uint8Array;
+
+  /**
+   * Somebody stated that the attempt can never be completed.
+   *
+   * @generated from field: bool abandoned = 5;
+   */
+  abandoned: boolean;
+};
+
+/**
+ * Describes the message mpcwallet.peer.v1.PendingWalletChange.
+ * Use `create(PendingWalletChangeSchema)` to create a new message.
+ */
+export const PendingWalletChangeSchema: GenMessage<PendingWalletChange> = /*@__PURE__*/
+  messageDesc(file_mpcwallet_peer_v1_peer, 29);
+
+/**
+ * The key that is replaced, as a node knows it that does not hold it yet. A wrong one makes the session fail.
+ *
+ * @generated from message mpcwallet.peer.v1.WalletChangeBase
+ */
+export type WalletChangeBase = Message<"mpcwallet.peer.v1.WalletChangeBase"> & {
+  /**
+   * A serialized mpcwallet.keygen.v1.KeyShare without the fields of one party.
+   *
+   * @generated from field: bytes public_key_package = 1;
+   */
+  publicKeyPackage: Uint8Array;
+
+  /**
+   * Node ids in party order.
+   *
+   * @generated from field: repeated string parties = 2;
+   */
+  parties: string[];
+};
+
+/**
+ * Describes the message mpcwallet.peer.v1.WalletChangeBase.
+ * Use `create(WalletChangeBaseSchema)` to create a new message.
+ */
+export const WalletChangeBaseSchema: GenMessage<WalletChangeBase> = /*@__PURE__*/
+  messageDesc(file_mpcwallet_peer_v1_peer, 30);
+
+/**
+ * @generated from message mpcwallet.peer.v1.CheckWalletChangeRequest
+ */
+export type CheckWalletChangeRequest = Message<"mpcwallet.peer.v1.CheckWalletChangeRequest"> & {
+  /**
+   * @generated from field: mpcwallet.consensus.v1.SignedWalletChange change = 1;
+   */
+  change?: SignedWalletChange | undefined;
+
+  /**
+   * @generated from field: mpcwallet.peer.v1.WalletChangeBase base = 2;
+   */
+  base?: WalletChangeBase | undefined;
+};
+
+/**
+ * Describes the message mpcwallet.peer.v1.CheckWalletChangeRequest.
+ * Use `create(CheckWalletChangeRequestSchema)` to create a new message.
+ */
+export const CheckWalletChangeRequestSchema: GenMessage<CheckWalletChangeRequest> = /*@__PURE__*/
+  messageDesc(file_mpcwallet_peer_v1_peer, 31);
+
+/**
+ * @generated from message mpcwallet.peer.v1.CheckWalletChangeResponse
+ */
+export type CheckWalletChangeResponse = Message<"mpcwallet.peer.v1.CheckWalletChangeResponse"> & {
+};
+
+/**
+ * Describes the message mpcwallet.peer.v1.CheckWalletChangeResponse.
+ * Use `create(CheckWalletChangeResponseSchema)` to create a new message.
+ */
+export const CheckWalletChangeResponseSchema: GenMessage<CheckWalletChangeResponse> = /*@__PURE__*/
+  messageDesc(file_mpcwallet_peer_v1_peer, 32);
+
+/**
+ * @generated from message mpcwallet.peer.v1.PrepareWalletChangeRequest
+ */
+export type PrepareWalletChangeRequest = Message<"mpcwallet.peer.v1.PrepareWalletChangeRequest"> & {
+  /**
+   * 16 random bytes of the initiator.
+   *
+   * @generated from field: bytes session_id = 1;
+   */
+  sessionId: Uint8Array;
+
+  /**
+   * @generated from field: mpcwallet.consensus.v1.SignedWalletChange change = 2;
+   */
+  change?: SignedWalletChange | undefined;
+
+  /**
+   * From 1, one more with each try of the same request.
+   *
+   * @generated from field: uint32 attempt = 3;
+   */
+  attempt: number;
+
+  /**
+   * @generated from field: mpcwallet.peer.v1.WalletChangeBase base = 4;
+   */
+  base?: WalletChangeBase | undefined;
+
+  /**
+   * Party indices of the old parties that deal, ascending: exactly the old threshold.
+   *
+   * @generated from field: repeated uint32 dealers = 5;
+   */
+  dealers: number[];
+};
+
+/**
+ * Describes the message mpcwallet.peer.v1.PrepareWalletChangeRequest.
+ * Use `create(PrepareWalletChangeRequestSchema)` to create a new message.
+ */
+export const PrepareWalletChangeRequestSchema: GenMessage<PrepareWalletChangeRequest> = /*@__PURE__*/
+  messageDesc(file_mpcwallet_peer_v1_peer, 33);
+
+/**
+ * @generated from message mpcwallet.peer.v1.PrepareWalletChangeResponse
+ */
+export type PrepareWalletChangeResponse = Message<"mpcwallet.peer.v1.PrepareWalletChangeResponse"> & {
+  /**
+   * Missing when this node only dealt, because it leaves.
+   *
+   * @generated from field: mpcwallet.consensus.v1.PreparedStatement statement = 1;
+   */
+  statement?: PreparedStatement | undefined;
+
+  /**
+   * A serialized mpcwallet.keygen.v1.KeyShare without the fields of one party.
+   *
+   * @generated from field: bytes public_key_package = 2;
+   */
+  publicKeyPackage: Uint8Array;
+};
+
+/**
+ * Describes the message mpcwallet.peer.v1.PrepareWalletChangeResponse.
+ * Use `create(PrepareWalletChangeResponseSchema)` to create a new message.
+ */
+export const PrepareWalletChangeResponseSchema: GenMessage<PrepareWalletChangeResponse> = /*@__PURE__*/
+  messageDesc(file_mpcwallet_peer_v1_peer, 34);
+
+/**
+ * @generated from message mpcwallet.peer.v1.AbandonWalletChangeRequest
+ */
+export type AbandonWalletChangeRequest = Message<"mpcwallet.peer.v1.AbandonWalletChangeRequest"> & {
+  /**
+   * @generated from field: mpcwallet.consensus.v1.SignedWalletChange change = 1;
+   */
+  change?: SignedWalletChange | undefined;
+
+  /**
+   * @generated from field: uint32 attempt = 2;
+   */
+  attempt: number;
+};
+
+/**
+ * Describes the message mpcwallet.peer.v1.AbandonWalletChangeRequest.
+ * Use `create(AbandonWalletChangeRequestSchema)` to create a new message.
+ */
+export const AbandonWalletChangeRequestSchema: GenMessage<AbandonWalletChangeRequest> = /*@__PURE__*/
+  messageDesc(file_mpcwallet_peer_v1_peer, 35);
+
+/**
+ * @generated from message mpcwallet.peer.v1.AbandonWalletChangeResponse
+ */
+export type AbandonWalletChangeResponse = Message<"mpcwallet.peer.v1.AbandonWalletChangeResponse"> & {
+  /**
+   * @generated from field: mpcwallet.consensus.v1.AbandonedStatement statement = 1;
+   */
+  statement?: AbandonedStatement | undefined;
+};
+
+/**
+ * Describes the message mpcwallet.peer.v1.AbandonWalletChangeResponse.
+ * Use `create(AbandonWalletChangeResponseSchema)` to create a new message.
+ */
+export const AbandonWalletChangeResponseSchema: GenMessage<AbandonWalletChangeResponse> = /*@__PURE__*/
+  messageDesc(file_mpcwallet_peer_v1_peer, 36);
+
+/**
+ * @generated from message mpcwallet.peer.v1.DropWalletChangeRequest
+ */
+export type DropWalletChangeRequest = Message<"mpcwallet.peer.v1.DropWalletChangeRequest"> & {
+  /**
+   * @generated from field: mpcwallet.consensus.v1.SignedWalletChange change = 1;
+   */
+  change?: SignedWalletChange | undefined;
+
+  /**
+   * @generated from field: mpcwallet.consensus.v1.AbandonedStatement statement = 2;
+   */
+  statement?: AbandonedStatement | undefined;
+};
+
+/**
+ * Describes the message mpcwallet.peer.v1.DropWalletChangeRequest.
+ * Use `create(DropWalletChangeRequestSchema)` to create a new message.
+ */
+export const DropWalletChangeRequestSchema: GenMessage<DropWalletChangeRequest> = /*@__PURE__*/
+  messageDesc(file_mpcwallet_peer_v1_peer, 37);
+
+/**
+ * @generated from message mpcwallet.peer.v1.DropWalletChangeResponse
+ */
+export type DropWalletChangeResponse = Message<"mpcwallet.peer.v1.DropWalletChangeResponse"> & {
+};
+
+/**
+ * Describes the message mpcwallet.peer.v1.DropWalletChangeResponse.
+ * Use `create(DropWalletChangeResponseSchema)` to create a new message.
+ */
+export const DropWalletChangeResponseSchema: GenMessage<DropWalletChangeResponse> = /*@__PURE__*/
+  messageDesc(file_mpcwallet_peer_v1_peer, 38);
+
+/**
+ * @generated from message mpcwallet.peer.v1.SwitchWalletRequest
+ */
+export type SwitchWalletRequest = Message<"mpcwallet.peer.v1.SwitchWalletRequest"> & {
+  /**
+   * @generated from field: mpcwallet.consensus.v1.SwitchCertificate certificate = 1;
+   */
+  certificate?: SwitchCertificate | undefined;
+};
+
+/**
+ * Describes the message mpcwallet.peer.v1.SwitchWalletRequest.
+ * Use `create(SwitchWalletRequestSchema)` to create a new message.
+ */
+export const SwitchWalletRequestSchema: GenMessage<SwitchWalletRequest> = /*@__PURE__*/
+  messageDesc(file_mpcwallet_peer_v1_peer, 39);
+
+/**
+ * @generated from message mpcwallet.peer.v1.SwitchWalletResponse
+ */
+export type SwitchWalletResponse = Message<"mpcwallet.peer.v1.SwitchWalletResponse"> & {
+  /**
+   * Of the share that signs from now on; empty at a party that has left.
+   *
+   * @generated from field: bytes key_digest = 1;
+   */
+  keyDigest: Uint8Array;
+};
+
+/**
+ * Describes the message mpcwallet.peer.v1.SwitchWalletResponse.
+ * Use `create(SwitchWalletResponseSchema)` to create a new message.
+ */
+export const SwitchWalletResponseSchema: GenMessage<SwitchWalletResponse> = /*@__PURE__*/
+  messageDesc(file_mpcwallet_peer_v1_peer, 40);
+
+/**
  * Error detail of a failed call between peers: the fault as the other side knows it.
  *
  * @generated from message mpcwallet.peer.v1.FaultDetail
@@ -723,7 +1081,7 @@ export type FaultDetail = Message<"mpcwallet.peer.v1.FaultDetail"> & {
  * Use `create(FaultDetailSchema)` to create a new message.
  */
 export const FaultDetailSchema: GenMessage<FaultDetail> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_peer_v1_peer, 27);
+  messageDesc(file_mpcwallet_peer_v1_peer, 41);
 
 /**
  * @generated from enum mpcwallet.peer.v1.ConnectionState
@@ -970,4 +1328,73 @@ export const ConsensusService: GenService<{
   },
 }> = /*@__PURE__*/
   serviceDesc(file_mpcwallet_peer_v1_peer, 2);
+
+/**
+ * Changing a wallet's shares (refresh, reshare). All calls are from a coordinator to a node.
+ *
+ * @generated from service mpcwallet.peer.v1.WalletChangeService
+ */
+export const WalletChangeService: GenService<{
+  /**
+   * Where the wallet's shares stand at this node.
+   *
+   * @generated from rpc mpcwallet.peer.v1.WalletChangeService.GetWalletChange
+   */
+  getWalletChange: {
+    methodKind: "unary";
+    input: typeof GetWalletChangeRequestSchema;
+    output: typeof GetWalletChangeResponseSchema;
+  },
+  /**
+   * Check the order and have primes at hand if it needs some. Answers when the node is ready, which takes up to minutes.
+   *
+   * @generated from rpc mpcwallet.peer.v1.WalletChangeService.CheckWalletChange
+   */
+  checkWalletChange: {
+    methodKind: "unary";
+    input: typeof CheckWalletChangeRequestSchema;
+    output: typeof CheckWalletChangeResponseSchema;
+  },
+  /**
+   * Make new shares among all parties of the session. Answers when the new share is kept beside the current one.
+   *
+   * @generated from rpc mpcwallet.peer.v1.WalletChangeService.PrepareWalletChange
+   */
+  prepareWalletChange: {
+    methodKind: "unary";
+    input: typeof PrepareWalletChangeRequestSchema;
+    output: typeof PrepareWalletChangeResponseSchema;
+  },
+  /**
+   * Never prepare this attempt. Refused when this node has prepared it.
+   *
+   * @generated from rpc mpcwallet.peer.v1.WalletChangeService.AbandonWalletChange
+   */
+  abandonWalletChange: {
+    methodKind: "unary";
+    input: typeof AbandonWalletChangeRequestSchema;
+    output: typeof AbandonWalletChangeResponseSchema;
+  },
+  /**
+   * An attempt that this node has prepared was abandoned by somebody else: a later one may be prepared.
+   *
+   * @generated from rpc mpcwallet.peer.v1.WalletChangeService.DropWalletChange
+   */
+  dropWalletChange: {
+    methodKind: "unary";
+    input: typeof DropWalletChangeRequestSchema;
+    output: typeof DropWalletChangeResponseSchema;
+  },
+  /**
+   * Put the prepared share in the current one's place, or erase the share of a party that leaves.
+   *
+   * @generated from rpc mpcwallet.peer.v1.WalletChangeService.SwitchWallet
+   */
+  switchWallet: {
+    methodKind: "unary";
+    input: typeof SwitchWalletRequestSchema;
+    output: typeof SwitchWalletResponseSchema;
+  },
+}> = /*@__PURE__*/
+  serviceDesc(file_mpcwallet_peer_v1_peer, 3);
 

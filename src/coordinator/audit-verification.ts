@@ -41,7 +41,8 @@ export async function verifyTrail(parts: {
     const page = await audit.read({ fromSequence: from, limit: PAGE });
     for (const entry of page) {
       if (entry.kind.startsWith("payment-")) payments.add(entry.subject);
-      if (entry.kind === "wallet-created") electorates.set(entry.walletId, electorateOf(entry));
+      if (entry.kind === "wallet-created" || entry.kind === "wallet-switched")
+        electorates.set(entry.walletId, electorateOf(entry));
       problems.push(
         ...checkCertificate(entry, electorates.get(entry.walletId), roster),
         ...(await checkTransaction(entry, chain)),
@@ -54,7 +55,7 @@ export async function verifyTrail(parts: {
   return { entries, payments: payments.size, problems };
 }
 
-/** Who votes on a wallet's payments, as its "wallet-created" entry says. */
+/** Who votes on a wallet's payments, as the last entry of its creation, its refresh or reshare says. */
 interface WalletElectorate {
   readonly parties: readonly string[];
   readonly threshold: number;

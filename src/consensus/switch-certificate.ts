@@ -147,10 +147,13 @@ export function assembleSwitch(
   return create(SwitchCertificateSchema, { change: change.signed, publicKeyPackage, statements: ordered });
 }
 
+/** What statements are compared with. An auditor who does not know the authorities' keys reads it from the order. */
+type CertifiedOrder = Pick<VerifiedWalletChange, "walletId" | "digest" | "baseEpoch" | "parties">;
+
 /** Cheap comparisons first; the signature is verified last. */
 function checkStatement(
   statement: PreparedStatement,
-  of: { readonly change: VerifiedWalletChange; readonly first: PreparedStatement; readonly key: Uint8Array },
+  of: { readonly change: CertifiedOrder; readonly first: PreparedStatement; readonly key: Uint8Array },
   verify: VerifySignature,
 ): Refusal<CertificateFault> | undefined {
   const { change, first, key } = of;
@@ -181,7 +184,7 @@ function checkStatement(
  */
 export function verifySwitch(
   { statements }: SwitchCertificate,
-  change: VerifiedWalletChange,
+  change: CertifiedOrder,
   roster: ReadonlyMap<string, Uint8Array>,
   verify: VerifySignature,
 ): SwitchVerdict {

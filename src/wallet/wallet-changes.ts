@@ -89,7 +89,7 @@ type Answers = ReadonlyMap<string, ShareStatus>;
 const RECORDS = "/wallet-changes/";
 /** Certificates that nodes have not confirmed yet, by wallet, epoch and node. */
 const OWED = "/wallet-switches/";
-const PEERS_REDELIVER_MS = 15_000;
+const REDELIVER_MS = 5_000;
 
 export class WalletChanges {
   readonly #options: WalletChangesOptions;
@@ -436,11 +436,11 @@ export class WalletChanges {
     this.#cancelDelivery();
     this.#cancelDelivery = this.#parts.clock.after(delayMs, () => {
       this.#delivering = this.#deliverOwed()
-        .then((left) => left > 0 && this.#deliverSoon(PEERS_REDELIVER_MS))
+        .then((left) => left > 0 && this.#deliverSoon(REDELIVER_MS))
         .then(() => undefined)
         .catch((error: unknown) => {
           this.#parts.onError(error, "");
-          this.#deliverSoon(PEERS_REDELIVER_MS);
+          this.#deliverSoon(REDELIVER_MS);
         });
     });
   }

@@ -13,7 +13,7 @@ import { AuditDatabase } from "../../src/storage/audit-database.js";
 import { EsploraChainSource } from "../../src/storage/chain/esplora.js";
 import { DatabaseAuditTrail } from "../../src/storage/database-audit-trail.js";
 import { MemorySpace } from "../../src/storage/memory-coordination.js";
-import type { AuditEntry } from "../../src/wallet/audit-trail.js";
+import type { AuditEntry, AuditTrail } from "../../src/wallet/audit-trail.js";
 import type { ChainSource } from "../../src/wallet/chain-source.js";
 import type { PaymentView, WalletApplication } from "../../src/wallet/wallet-application.js";
 import { TEST_AUTHORITY, TestCluster } from "../node/cluster.js";
@@ -81,8 +81,13 @@ export class PayingFirm {
   }
 
   /** What an outsider with public keys and a view of the chain finds. */
-  verifiedTrail(): Promise<AuditVerdict> {
-    return verifyTrail({ audit: this.#audit, roster: this.cluster.roster, chain: this.#chain });
+  verifiedTrail(forge: (entry: AuditEntry) => AuditEntry = (entry) => entry): Promise<AuditVerdict> {
+    const audit: AuditTrail = {
+      append: (events) => this.#audit.append(events),
+      read: async (options) => (await this.#audit.read(options)).map(forge),
+      verify: () => this.#audit.verify(),
+    };
+    return verifyTrail({ audit, roster: this.cluster.roster, chain: this.#chain });
   }
 
   /** Serialized, as clients send it. */

@@ -246,6 +246,11 @@ export class TestCluster {
     return mesh;
   }
 
+  /** A node's identity, for what only a compromised node would sign. */
+  async identityOf(nodeId: string): Promise<MessageIdentity> {
+    return (await this.#member(nodeId)).identity;
+  }
+
   async startNode(nodeId: string): Promise<void> {
     this.nodes.set(nodeId, await this.#startNode(nodeId));
   }

@@ -85,19 +85,24 @@ export class HandCoordinator {
     this.publicKeyPackage = parts.publicKeyPackage;
   }
 
-  /** Has a 3-of-n wallet made and gives it confirmed coins of a million satoshi each. */
+  /** Has a wallet, 3 of n unless told otherwise, made and gives it confirmed coins of a million satoshi each. */
   static async open(
     parts: { readonly calls: PeerCalls; readonly server: ChainServer; readonly parties: readonly string[] },
-    wallet: { readonly walletId: string; readonly coins: number; readonly scheme?: "frost" | "cggmp24" },
+    wallet: {
+      readonly walletId: string;
+      readonly coins: number;
+      readonly scheme?: "frost" | "cggmp24";
+      readonly threshold?: number;
+    },
   ): Promise<HandCoordinator> {
     const { calls, server, parties } = parts;
-    const { walletId, scheme = "frost" } = wallet;
+    const { walletId, scheme = "frost", threshold = 3 } = wallet;
     const order = {
       sessionId: systemRandom.bytes(16),
       walletId,
       name: walletId,
       scheme,
-      threshold: 3,
+      threshold,
       parties,
       network: "regtest" as const,
     };

@@ -24,7 +24,9 @@ const HOUR_MS = 3_600_000;
 export class PayingFirm {
   readonly cluster: TestCluster;
   readonly server: ChainServer;
-  readonly coordinator: Coordinator;
+  coordinator: Coordinator;
+  readonly #space: MemorySpace;
+  readonly #lead: () => Promise<Coordinator>;
   readonly #chain: ChainSource;
   readonly #database: AuditDatabase;
   readonly #audit: DatabaseAuditTrail;
@@ -33,11 +35,15 @@ export class PayingFirm {
     cluster: TestCluster;
     server: ChainServer;
     chain: ChainSource;
+    space: MemorySpace;
+    lead: () => Promise<Coordinator>;
     coordinator: Coordinator;
     database: AuditDatabase;
     audit: DatabaseAuditTrail;
   }) {
     this.#chain = parts.chain;
+    this.#space = parts.space;
+    this.#lead = parts.lead;
     this.cluster = parts.cluster;
     this.server = parts.server;
     this.coordinator = parts.coordinator;
@@ -52,6 +58,8 @@ export class PayingFirm {
   static async start(options: {
     readonly pool: CoordinatorOptions["pool"];
     readonly nodes?: number;
+    /** Each node a process of its own. */
+    readonly processes?: boolean;
   }): Promise<PayingFirm> {
     const server = await startChainServer(
       {
@@ -66,13 +74,32 @@ export class PayingFirm {
       { clock: systemClock, onFault: (fault) => assert.fail(String(fault)) },
     );
     const chain = new EsploraChainSource({ url: server.esploraUrl }, { clock: systemClock, random: systemRandom });
-    const cluster = await TestCluster.start({ nodes: options.nodes ?? 5, chain });
+    const cluster = await TestCluster.start({
+      nodes: options.nodes ?? 5,
+      chain,
+      ...(options.processes === true ? { chainUrl: server.esploraUrl } : {}),
+    });
     const database = await AuditDatabase.embedded();
     await database.migrate();
     const audit = new DatabaseAuditTrail({}, { database, clock: systemClock });
-    const coordination = new MemorySpace(systemClock).connect();
-    const coordinator = await startTestCoordinator(cluster, { chain, audit, coordination, database }, options.pool);
-    return new PayingFirm({ cluster, server, chain, coordinator, database, audit });
+    const space = new MemorySpace(systemClock);
+    const lead = () =>
+      startTestCoordinator(cluster, { chain, audit, coordination: space.connect(), database }, options.pool);
+    return new PayingFirm({ cluster, server, chain, space, lead, coordinator: await lead(), database, audit });
+  }
+
+  /** The coordinator goes; what it kept under these prefixes is lost. */
+  async stopCoordinator(lost: readonly string[]): Promise<void> {
+    await this.coordinator.close();
+    const coordination = this.#space.connect();
+    for (const prefix of lost) {
+      for (const key of (await coordination.list(prefix)).keys()) await coordination.delete(key);
+    }
+    await coordination.close();
+  }
+
+  async startCoordinator(): Promise<void> {
+    this.coordinator = await this.#lead();
   }
 
   /** The first thousand entries. */

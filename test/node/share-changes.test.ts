@@ -1,15 +1,12 @@
 import assert from "node:assert/strict";
-import { cp } from "node:fs/promises";
-import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { lagrangeCoefficient, Point, Scalar } from "../../src/crypto/curve.js";
 import type { ChainServer } from "../../src/devnet/chain/server.js";
 import { systemClock, systemRandom } from "../../src/node/ambient.js";
 import { decodeKeyShare, type KeyShare } from "../../src/protocols/key-share.js";
 import { EsploraChainSource } from "../../src/storage/chain/esplora.js";
-import { type HeldWallet, KeyStore } from "../../src/storage/key-store.js";
-import { SecretBytes } from "../../src/storage/secret-bytes.js";
-import { quickHash, TestCluster } from "./cluster.js";
+import type { HeldWallet } from "../../src/storage/key-store.js";
+import { TestCluster } from "./cluster.js";
 import { HandChange } from "./hand-change.js";
 import { HandCoordinator, startTestChain } from "./hand-coordinator.js";
 
@@ -35,7 +32,6 @@ describe("a Taproot wallet's shares change over QUIC", () => {
   let cluster: TestCluster;
   let firm: HandCoordinator;
   let hand: HandChange;
-  let copies = 0;
 
   before(async () => {
     server = await startTestChain();
@@ -54,16 +50,7 @@ describe("a Taproot wallet's shares change over QUIC", () => {
     await server?.close();
   });
 
-  /** What a thief of a node's disk and passphrase finds now. */
-  async function stolen(nodeId: string): Promise<HeldWallet> {
-    const folder = join(cluster.folder, `stolen-${++copies}`);
-    await cp(join(cluster.folder, nodeId, "state.json"), join(folder, "state.json"));
-    const passphrase = SecretBytes.copyOf(new TextEncoder().encode(`passphrase of ${nodeId}`));
-    const store = await KeyStore.open({ folder, passphrase, cost: quickHash }, { random: systemRandom });
-    const held = store.held(WALLET);
-    await store.close();
-    return held;
-  }
+  const stolen = (nodeId: string): Promise<HeldWallet> => cluster.stolenFrom(nodeId, WALLET);
   const shareOf = async (nodeId: string): Promise<KeyShare> => {
     const { wallet } = await stolen(nodeId);
     assert.ok(wallet !== undefined);

@@ -2,7 +2,7 @@ import type { ConnectRouter, ServiceImpl } from "@connectrpc/connect";
 import { Health } from "./grpc/health/v1/health_pb.js";
 import { ServerReflection } from "./grpc/reflection/v1/reflection_pb.js";
 import { ServerReflection as ServerReflection$1 } from "./grpc/reflection/v1alpha/reflection_pb.js";
-import { ConsensusService, ControlService, SessionService } from "./mpcwallet/peer/v1/peer_pb.js";
+import { ConsensusService, ControlService, SessionService, WalletChangeService } from "./mpcwallet/peer/v1/peer_pb.js";
 import { CertificateService } from "./mpcwallet/pki/v1/pki_pb.js";
 import { WalletService } from "./mpcwallet/wallet/v1/wallet_pb.js";
 import { WitnessService } from "./mpcwallet/witness/v1/witness_pb.js";
@@ -48,6 +48,7 @@ export interface PeerHandlers {
   control: ServiceImpl<typeof ControlService>;
   session: ServiceImpl<typeof SessionService>;
   consensus: ServiceImpl<typeof ConsensusService>;
+  walletChange: ServiceImpl<typeof WalletChangeService>;
 }
 
 /** Registers every service of package mpcwallet.peer.v1 on a Connect router. */
@@ -55,6 +56,7 @@ export function routePeer(router: ConnectRouter, handlers: PeerHandlers): Connec
   router.service(ControlService, handlers.control);
   router.service(SessionService, handlers.session);
   router.service(ConsensusService, handlers.consensus);
+  router.service(WalletChangeService, handlers.walletChange);
   return router;
 }
 

@@ -17,6 +17,7 @@ import {
 } from "../../gen/mpcwallet/wallet/v1/wallet_pb.js";
 import { InvalidInput } from "../crypto/fault.js";
 import { btcText } from "./amount.js";
+import { addChangeCommands, changeNote } from "./change-commands.js";
 import {
   gatewayCommand,
   type Session,
@@ -40,6 +41,7 @@ export function addWalletCommands(program: Command, terminal: Terminal): void {
   addListCommand(wallet, terminal);
   addShowCommand(wallet, terminal);
   addUtxosCommand(wallet, terminal);
+  addChangeCommands(wallet, terminal);
   for (const parent of [wallet, program]) {
     addAddressCommand(parent, terminal);
     addBalanceCommand(parent, terminal);
@@ -75,7 +77,7 @@ function addCreateCommand(parent: Command, terminal: Terminal): void {
     });
 }
 
-function printWallet(session: Session, wallet: Wallet | undefined): void {
+function printWallet(session: Session, wallet: Wallet | undefined, change = ""): void {
   if (wallet === undefined) throw new InvalidInput("answer-incomplete", "the gateway's answer has no wallet");
   const lines = () =>
     listed([
@@ -85,6 +87,8 @@ function printWallet(session: Session, wallet: Wallet | undefined): void {
       ["network", Network[wallet.network]?.toLowerCase() ?? ""],
       ["signers", `${wallet.threshold} of ${wallet.parties.length}`],
       ["nodes", wallet.parties.join(", ")],
+      ["epoch", String(wallet.epoch)],
+      ["change", change],
       ["group key", Buffer.from(wallet.groupKey).toString("hex")],
       ["created", new Date(Number(wallet.createdAtMs)).toISOString()],
     ]);
@@ -118,7 +122,11 @@ function addShowCommand(parent: Command, terminal: Terminal): void {
     .description("show a wallet")
     .addOption(walletOption())
     .action((options: WalletOptions, command: Command) =>
-      withGateway({ command, terminal }, async (session) => printWallet(session, await session.wallet(options.wallet))),
+      withGateway({ command, terminal }, async (session) => {
+        const wallet = await session.wallet(options.wallet);
+        const { change } = await session.client.getWalletChange({ walletId: wallet.walletId });
+        printWallet(session, wallet, changeNote(change));
+      }),
     );
 }
 

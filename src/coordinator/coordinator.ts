@@ -27,6 +27,7 @@ import type { NetworkName, WalletApplication } from "../wallet/wallet-applicatio
 import { WalletRegistry } from "../wallet/wallet-registry.js";
 import { DEFAULT_SERVICE, WalletService } from "../wallet/wallet-service.js";
 import { ByzantineWatch, type ViolationRecords } from "./byzantine-watch.js";
+import { ChangeCalls } from "./change-calls.js";
 import { judgeSigning } from "./evidence-judge.js";
 import { JudgedKeyGeneration } from "./judged-key-generation.js";
 import { ledgerDesk } from "./ledger-desk.js";
@@ -235,7 +236,12 @@ export class Coordinator {
         keyGeneration: new JudgedKeyGeneration({ nodes: calls, roster: () => keys, observe }),
         presigning: calls,
         presignatures,
+        shareChanges: new ChangeCalls(mesh),
         onWallet: () => presignatures.wake(),
+        onSwitched: (walletId) => {
+          presignatures.forget(walletId);
+          presignatures.wake();
+        },
         chain,
         audit,
         coordination,

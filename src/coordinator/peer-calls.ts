@@ -64,13 +64,15 @@ export class PeerCalls implements PeerVoting, PeerSigning, KeyGeneration, PeerPr
   }
 
   async sign(nodeId: string, order: SigningOrder, signal: AbortSignal): Promise<SigningAnswer> {
-    const { sessionId, proposal, certificate } = order;
+    const { sessionId, proposal, certificate, walletEpoch } = order;
+    const epoch = walletEpoch === undefined ? {} : { walletEpoch };
     const [signers, presignatureIds] = [[...order.signers], [...order.presignatureIds]];
     return await this.#call(nodeId, signal, async (own) => {
       const client = remembered(this.#signing, nodeId, () =>
         createClient(SessionService, this.#mesh.transport(nodeId, "signing")),
       );
-      return await client.signPayment({ sessionId, proposal, certificate, signers, presignatureIds }, { signal: own });
+      const request = { sessionId, proposal, certificate, signers, presignatureIds, ...epoch };
+      return await client.signPayment(request, { signal: own });
     });
   }
 
@@ -146,15 +148,24 @@ export class PeerCalls implements PeerVoting, PeerSigning, KeyGeneration, PeerPr
     });
   }
 
-  async #call<T>(nodeId: string, signal: AbortSignal | undefined, call: (own: AbortSignal) => Promise<T>): Promise<T> {
-    // Connect never takes its listener off a signal, so a long-lived one must not be given to it.
-    const own = AbortSignal.any(signal === undefined ? [] : [signal]);
-    try {
-      return await call(own);
-    } catch (error) {
-      signal?.throwIfAborted();
-      throw faultFromWire(error, nodeId);
-    }
+  #call<T>(nodeId: string, signal: AbortSignal | undefined, call: (own: AbortSignal) => Promise<T>): Promise<T> {
+    return callPeer(nodeId, signal, call);
+  }
+}
+
+/** Makes a call whose error becomes a fault again. */
+export async function callPeer<T>(
+  nodeId: string,
+  signal: AbortSignal | undefined,
+  call: (own: AbortSignal) => Promise<T>,
+): Promise<T> {
+  // Connect never takes its listener off a signal, so a long-lived one must not be given to it.
+  const own = AbortSignal.any(signal === undefined ? [] : [signal]);
+  try {
+    return await call(own);
+  } catch (error) {
+    signal?.throwIfAborted();
+    throw faultFromWire(error, nodeId);
   }
 }
 
@@ -172,7 +183,8 @@ function matchesDigest(key: GeneratedKey): boolean {
   }
 }
 
-function remembered<T>(clients: Map<string, T>, nodeId: string, create: () => T): T {
+/** One client for each node, made when it is first needed. */
+export function remembered<T>(clients: Map<string, T>, nodeId: string, create: () => T): T {
   const known = clients.get(nodeId);
   if (known !== undefined) return known;
   const client = create();

@@ -1,6 +1,7 @@
 import { create, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
 import { Code, type HandlerContext, type ServiceImpl } from "@connectrpc/connect";
 import { SignedPaymentRequestSchema } from "../../gen/mpcwallet/consensus/v1/consensus_pb.js";
+import { SignedWalletChangeSchema, WalletChangeKind } from "../../gen/mpcwallet/consensus/v1/wallet_change_pb.js";
 import {
   type AddressSchema,
   BallotVerdict,
@@ -10,6 +11,8 @@ import {
   PreparationPhase,
   Scheme,
   VoteOutcome,
+  type WalletChangeSchema,
+  WalletChangeState,
   type WalletSchema,
   type WalletService,
   type WatchPaymentResponseSchema,
@@ -24,6 +27,7 @@ import type {
   Scheme as SchemeName,
   VotesView,
   WalletApplication,
+  WalletChangeView,
   WalletView,
 } from "../wallet/wallet-application.js";
 import { refusal } from "./error-mapping.js";
@@ -58,6 +62,14 @@ export function walletHandlers(
     },
     async getWallet({ walletId }) {
       return { wallet: walletMessage(await application.getWallet(walletId)) };
+    },
+    async changeWallet({ change }) {
+      const signed = toBinary(SignedWalletChangeSchema, change ?? create(SignedWalletChangeSchema));
+      return { change: changeMessage(await application.changeWallet(signed)) };
+    },
+    async getWalletChange({ walletId }) {
+      const { change, changeCount } = await application.walletChange(walletId);
+      return { changeCount, ...(change === undefined ? {} : { change: changeMessage(change) }) };
     },
     async newAddress({ walletId }) {
       return { address: addressMessage(await application.newAddress(walletId)) };
@@ -202,6 +214,29 @@ function walletMessage(view: WalletView): MessageInitShape<typeof WalletSchema> 
     network: NETWORK[view.network],
     parties: [...view.parties],
     createdAtMs: wholeMs(view.createdAtMs),
+  };
+}
+
+const CHANGE_KIND: Readonly<Record<WalletChangeView["kind"], WalletChangeKind>> = {
+  refresh: WalletChangeKind.REFRESH,
+  reshare: WalletChangeKind.RESHARE,
+};
+
+const CHANGE_STATE: Readonly<Record<WalletChangeView["state"], WalletChangeState>> = {
+  running: WalletChangeState.RUNNING,
+  switched: WalletChangeState.SWITCHED,
+  abandoned: WalletChangeState.ABANDONED,
+};
+
+function changeMessage(view: WalletChangeView): MessageInitShape<typeof WalletChangeSchema> {
+  return {
+    ...view,
+    kind: CHANGE_KIND[view.kind],
+    state: CHANGE_STATE[view.state],
+    parties: [...view.parties],
+    waitingFor: [...view.waitingFor],
+    owing: [...view.owing],
+    changedAtMs: wholeMs(view.changedAtMs),
   };
 }
 

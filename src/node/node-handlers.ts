@@ -33,6 +33,8 @@ import {
 } from "./presignature-handlers.js";
 import type { PrimePoolProgress } from "./prime-pool.js";
 import type { SessionSeat, SigningJob } from "./session-job.js";
+import type { ShareChanges } from "./share-changes.js";
+import { walletChangeHandlers } from "./wallet-change-handlers.js";
 
 export interface NodeHandlerParts extends PresignatureParts {
   readonly version: string;
@@ -40,6 +42,7 @@ export interface NodeHandlerParts extends PresignatureParts {
   readonly roster: Roster;
   readonly guard: PaymentGuard;
   readonly witness: Pick<LedgerWitness, "attend" | "burn">;
+  readonly changes: ShareChanges;
   readonly links: () => readonly PeerLinkStatus[];
 }
 
@@ -105,6 +108,7 @@ export function nodeHandlers(parts: NodeHandlerParts): PeerHandlers {
         }
       },
     },
+    walletChange: walletChangeHandlers(parts.changes, (handler) => serve("coordinator", handler)),
     consensus: {
       vote: serve("coordinator", async ({ proposal }) => {
         if (proposal === undefined) throw new InvalidInput("proposal-missing", "a vote request has a proposal");
@@ -181,6 +185,7 @@ async function signPayment(parts: NodeHandlerParts, request: SignPaymentRequest)
   }
   const payment = await parts.guard.authorize(proposal, certificate);
   const wallet = parts.shares.signing(payment.walletId);
+  requireEpoch(wallet, request);
   requireThreshold(wallet, signers);
   const seat = parts.shares.seat({ sessionId, parties: wallet.parties, signers }, parts.nodeId);
   const authorization = signingAuthorization(payment.proposalDigest, certificate);
@@ -204,6 +209,16 @@ async function signPayment(parts: NodeHandlerParts, request: SignPaymentRequest)
   } finally {
     for (const { secret } of taken) secret.erase();
   }
+}
+
+/** A session between shares of different epochs would only time out. */
+function requireEpoch({ epoch, walletId }: StoredWallet, { walletEpoch }: SignPaymentRequest): void {
+  if (walletEpoch === undefined || walletEpoch === epoch) return;
+  throw new InvalidInput("wallet-epoch-differs", "the wallet's shares are of another epoch here; try again", {
+    walletId,
+    epoch,
+    asked: walletEpoch,
+  });
 }
 
 function signingJob(

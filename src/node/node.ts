@@ -34,6 +34,7 @@ import type { PrimeSource } from "./prime-pool.js";
 import { SessionExchange } from "./session-exchange.js";
 import type { SessionJob } from "./session-job.js";
 import type { SessionRunner } from "./session-pool.js";
+import { ShareChanges } from "./share-changes.js";
 import { WalletShares } from "./wallet-shares.js";
 
 export interface NodeOptions {
@@ -189,6 +190,20 @@ export class MpcNode {
       onBurn: async (peer, { items, reason }) => log.warn({ event: "peer-pool-burned", peer, items, reason }),
       report: (error) => log.error({ error }, "a handler failed"),
     });
+    const { maxRequestWindowMs: maxWindowMs, authorities, clockSkewMs, security } = options;
+    const changes = new ShareChanges(
+      { nodeId, rules: { authorities, maxWindowMs, clockSkewMs }, security, changeGap: CHANGE_GAP },
+      {
+        ...dependencies,
+        shares,
+        roster: keys,
+        exchange,
+        bans,
+        sign: (message) => identity.sign(message),
+        verify: verifyEd25519,
+      },
+    );
+    await changes.recover();
     const handlers = nodeHandlers({
       nodeId,
       version: options.version,
@@ -196,6 +211,7 @@ export class MpcNode {
       roster,
       shares,
       guard,
+      changes,
       exchange,
       security: options.security,
       ledger: dependencies.ledger,
@@ -280,6 +296,8 @@ export class MpcNode {
 const CLASSES: Readonly<Record<SessionJob["kind"], TrafficClass>> = {
   keygen: "dkg",
   "aux-info": "dkg",
+  refresh: "dkg",
+  reshare: "dkg",
   presign: "presign",
   "frost-nonces": "presign",
   "frost-sign": "signing",

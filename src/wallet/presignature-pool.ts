@@ -144,6 +144,12 @@ export class PresignaturePool implements PoolMonitor, PresignatureSupply {
       });
   }
 
+  /** The wallet's shares changed: what waited serves nobody, and its signing sets may be others. */
+  forget(walletId: string): void {
+    this.#inventories.delete(walletId);
+    this.#low.delete(walletId);
+  }
+
   async status(walletId: string): Promise<PoolStatusView> {
     const wallet = (await this.#parts.wallets()).find((known) => known.walletId === walletId);
     if (wallet === undefined) return { walletId, available: 0, inUse: 0, failed: 0, target: 0, minimum: 0 };

@@ -22,6 +22,7 @@ import { devnetPaths, prepareDevnet } from "../../src/devnet/devnet-folder.js";
 import { PeerMesh } from "../../src/network/peer-mesh.js";
 import { systemClock, systemRandom } from "../../src/node/ambient.js";
 import { processLog } from "../../src/node/log.js";
+import { ProcessMetrics } from "../../src/node/metrics.js";
 import { peerVerifier } from "../../src/node/peer-trust.js";
 import { openChain, openMembership } from "../../src/node/start.js";
 import { Account } from "../../src/wallet/account.js";

@@ -39,6 +39,7 @@ export async function startCoordinator(
   const clock = systemClock;
   const { cggmp24, frost } = configuration.protocols;
   const metrics = new ProcessMetrics();
+  if (configuration.metrics !== undefined) await metrics.listen(configuration.metrics);
   const member = await openMembership(configuration, { nodeId: self.id, dataFolder: self.dataFolder, log, metrics });
   const authority = await openAuthority(configuration, { environment, trust: member.trust, log });
   const database = await openAudit(configuration, environment);
@@ -97,7 +98,6 @@ export async function startCoordinator(
       metrics,
     },
   );
-  if (configuration.metrics !== undefined) await metrics.listen(configuration.metrics);
   return {
     coordinator,
     async close() {

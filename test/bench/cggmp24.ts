@@ -3,11 +3,12 @@
 //
 // CPU time a party: in one process all that it used, divided by the parties; with a process each, the median over the
 // parties of what theirs used. Wall time: from the first party's begin to the last one's end. Bytes: signed envelopes that
-// party 1 sends, all recipients together. --quick: one run of each, at security112 unless a profile is named.
+// party 1 sends, all recipients together. "pow" is a yardstick: one 3072-bit exponentiation right after the row, so that
+// figures of a busy machine can be compared with those of a quiet one. --quick: one run of each, at security112 unless a profile is named.
 import { type ChildProcess, fork } from "node:child_process";
 import { cpus } from "node:os";
 import { parseArgs } from "node:util";
-import { generateBlumPrime } from "../../src/crypto/modulus.js";
+import { generateBlumPrime, Modulus } from "../../src/crypto/modulus.js";
 import { generateSafePrime } from "../../src/crypto/safe-prime.js";
 import { type SecurityProfile, security112, security128 } from "../../src/crypto/security-profile.js";
 import { systemRandom } from "../../src/node/ambient.js";
@@ -151,18 +152,35 @@ interface Row {
   readonly runs: number;
   readonly cpuMsPerParty: number;
   readonly wallMs: number;
+  /** Median CPU time of one 3072-bit exponentiation right after. */
+  readonly powMs: number;
   readonly outcome: string;
   readonly bytesPerPartyAndRound: Readonly<Record<string, number>>;
 }
 const rows: Row[] = [];
 
-function show(row: Row): void {
+/** Odd and composite; nothing secret. */
+const yardstick = new Modulus((1n << 3072n) - (5n << 2001n) - 1_103_717n);
+
+function powMs(): number {
+  const samples = range(9).map((index) => {
+    const before = process.cpuUsage();
+    yardstick.pow(BigInt(index + 2), yardstick.value >> 1n);
+    return cpuSinceMs(before);
+  });
+  return median(samples);
+}
+
+function show(measured: Omit<Row, "powMs">): void {
+  const row = { ...measured, powMs: powMs() };
   rows.push(row);
   if (options.json) return;
   const figures = `CPU ${row.cpuMsPerParty.toFixed(1).padStart(9)} ms a party   wall ${row.wallMs.toFixed(1).padStart(9)} ms`;
   const bytes = Object.entries(row.bytesPerPartyAndRound).map(([round, count]) => `${round} ${count}`);
   const place = `${row.profile.padEnd(11)} ${row.layout.padEnd(12)}`;
-  console.log(`${row.name.padEnd(34)} ${place} ${figures}   ${row.outcome} (${row.runs})`);
+  console.log(
+    `${row.name.padEnd(34)} ${place} ${figures}   ${row.outcome} (${row.runs}), pow ${row.powMs.toFixed(1)} ms`,
+  );
   if (bytes.length > 0) console.log(`    bytes a party: ${bytes.join(", ")}`);
 }
 

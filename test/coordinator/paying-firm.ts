@@ -9,6 +9,7 @@ import type { Coordinator, CoordinatorOptions } from "../../src/coordinator/coor
 import { signEd25519 } from "../../src/crypto/ed25519.js";
 import { type ChainServer, startChainServer } from "../../src/devnet/chain/server.js";
 import { systemClock, systemRandom } from "../../src/node/ambient.js";
+import type { SessionRunner } from "../../src/node/session-pool.js";
 import { AuditDatabase } from "../../src/storage/audit-database.js";
 import { EsploraChainSource } from "../../src/storage/chain/esplora.js";
 import { DatabaseAuditTrail } from "../../src/storage/database-audit-trail.js";
@@ -60,6 +61,7 @@ export class PayingFirm {
     readonly nodes?: number;
     /** Each node a process of its own. */
     readonly processes?: boolean;
+    readonly observe?: (nodeId: string, sessions: SessionRunner) => SessionRunner;
   }): Promise<PayingFirm> {
     const server = await startChainServer(
       {
@@ -74,10 +76,12 @@ export class PayingFirm {
       { clock: systemClock, onFault: (fault) => assert.fail(String(fault)) },
     );
     const chain = new EsploraChainSource({ url: server.esploraUrl }, { clock: systemClock, random: systemRandom });
+    const { observe } = options;
     const cluster = await TestCluster.start({
       nodes: options.nodes ?? 5,
       chain,
       ...(options.processes === true ? { chainUrl: server.esploraUrl } : {}),
+      ...(observe === undefined ? {} : { observe }),
     });
     const database = await AuditDatabase.embedded();
     await database.migrate();

@@ -133,6 +133,8 @@ export class TestCluster {
     /** What runs a node's sessions in place of honest threads. */
     readonly sessions?: (identity: MessageIdentity) => SessionRunner | undefined;
     readonly policy?: PaymentPolicy;
+    /** Members of the roster, 1 when left out; none of them is started. */
+    readonly coordinators?: number;
     /** Asked at each start of a node. */
     readonly ledgerConfirmationMs?: () => number;
     /** Stands between a node and its session threads, for tests that look at what arrives. */
@@ -140,8 +142,10 @@ export class TestCluster {
   }): Promise<TestCluster> {
     const folder = await mkdtemp(join(tmpdir(), "mpc-wallet-cluster-"));
     const nodeIds = Array.from({ length: options.nodes }, (_, index) => `node-${index + 1}`);
+    const { coordinators = 1 } = options;
+    const coordinatorIds = Array.from({ length: coordinators }, (_, index) => `coordinator-${index + 1}`);
     const pki = await createDevelopmentPki(
-      { folder: join(folder, "pki"), nodeIds: [...nodeIds, "coordinator-1"] },
+      { folder: join(folder, "pki"), nodeIds: [...nodeIds, ...coordinatorIds] },
       { clock: systemClock, random: systemRandom },
     );
     const ports = await freeUdpPorts(pki.nodes.length);

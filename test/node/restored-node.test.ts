@@ -85,7 +85,7 @@ describe("nodes that were restored from a backup, 3 of 5", () => {
     Promise.all(nodeIds.map(work));
   const start = async (nodeIds: readonly string[]): Promise<void> => {
     await each(nodeIds, (nodeId) => cluster.startNode(nodeId));
-    await mesh.ready(nodeIds, 20_000);
+    await mesh.ready(nodeIds, 60_000);
   };
   const stop = (nodeIds: readonly string[]) => each(nodeIds, (nodeId) => cluster.stopNode(nodeId));
   const restore = (nodeId: string): void => {

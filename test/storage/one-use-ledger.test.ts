@@ -206,6 +206,19 @@ describe("one-use ledger", () => {
     await ledger.close();
   });
 
+  it("expires what is 24 hours old, not a millisecond earlier, and never what was used", async () => {
+    const DAY_MS = 86_400_000;
+    const ledger = await open(scratchFolder());
+    await ledger.put([item({ createdAtMs: clock.nowMs() }), item({ createdAtMs: clock.nowMs() })]);
+    await ledger.take({});
+    await clock.advance(DAY_MS);
+    assert.deepEqual(await ledger.prune(DAY_MS), { expired: 0, forgotten: 0 });
+    await clock.advance(1);
+    assert.deepEqual(await ledger.prune(DAY_MS), { expired: 1, forgotten: 0 });
+    assert.deepEqual(ledger.counts(), { available: 0, inUse: 0, used: 1n, failed: 0n, expired: 1n });
+    await ledger.close();
+  });
+
   it("bounds items, batches and secrets", async () => {
     const ledger = await OneUseLedger.open(
       { folder: scratchFolder(), key: key(), maxLiveItems: 3 },

@@ -43,7 +43,7 @@ export interface NodeOptions {
   readonly authorities: ReadonlyMap<string, Uint8Array>;
   readonly version: string;
   readonly security: SecurityProfile["name"];
-  /** Presignatures older than this are put out of use. */
+  /** Presignatures and nonces older than this are put out of use. */
   readonly presignatureLifetimeMs: number;
   /** Longest time between a payment request's creation and its expiry. */
   readonly maxRequestWindowMs: number;

@@ -69,6 +69,9 @@ export interface PeerVerifierDependencies {
   readonly count?: (outcome: "accepted" | RefusalReason) => void;
 }
 
+/** As many as a roster has peers. */
+const ACCEPTED_LEAVES_MAX = 64;
+
 /**
  * The one certificate verifier: the same on the listening and on the dialling side, since `verifyCallback` replaces
  * whatever TLS would check by itself. Synchronous and total: every input gets a verdict, nothing throws.
@@ -86,6 +89,8 @@ export class PeerIdentityVerifier {
   readonly #count: (outcome: "accepted" | RefusalReason) => void;
   /** Fingerprints of (child, issuer) whose signature was verified among our own configured authorities. */
   readonly #verifiedLinks = new Set<string>();
+  /** Leaves that were accepted, oldest first: a peer that stays connected is judged again every few seconds. */
+  readonly #acceptedLeaves: Certificate[] = [];
 
   /** @throws InvalidInput `bad-trust-anchor` when a configured certificate cannot be used */
   constructor(options: PeerVerifierOptions, { clock, count }: PeerVerifierDependencies) {
@@ -148,12 +153,22 @@ export class PeerIdentityVerifier {
       outsideValidity(built.path, this.#clock.nowMs()) ??
       this.#revoked(built.path);
     if (reason !== undefined) return refuse(reason);
-    return this.#judgeIdentity(leaf, built.path, expectedNodeId);
+    const verdict = this.#judgeIdentity(leaf, built.path, expectedNodeId);
+    if (verdict.ok) this.#remember(leaf);
+    return verdict;
   }
 
-  /** Parsing costs more than verifying P-256; authorities that we know are recognised by their bytes. */
+  #remember(leaf: Certificate): void {
+    if (this.#acceptedLeaves.includes(leaf)) return;
+    if (this.#acceptedLeaves.push(leaf) > ACCEPTED_LEAVES_MAX) this.#acceptedLeaves.shift();
+  }
+
+  /**
+   * Parsing costs more than verifying P-256; what was parsed before is recognised by its bytes. Signatures, dates,
+   * revocation and roster are judged each time.
+   */
   #known(der: Uint8Array): Certificate | undefined {
-    return [...this.#intermediates, ...this.#roots].find(
+    return [...this.#intermediates, ...this.#roots, ...this.#acceptedLeaves].find(
       (known) => known.der.length === der.length && Buffer.compare(known.der, der) === 0,
     );
   }

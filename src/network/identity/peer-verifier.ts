@@ -87,10 +87,10 @@ export class PeerIdentityVerifier {
   readonly #revocations: RevocationLists;
   readonly #clock: Pick<Clock, "nowMs">;
   readonly #count: (outcome: "accepted" | RefusalReason) => void;
-  /** Fingerprints of (child, issuer) whose signature was verified among our own configured authorities. */
+  /** Fingerprints of (child, issuer) whose signature was verified: of our own authorities, and of accepted leaves. */
   readonly #verifiedLinks = new Set<string>();
   /** Leaves that were accepted, oldest first: a peer that stays connected is judged again every few seconds. */
-  readonly #acceptedLeaves: Certificate[] = [];
+  readonly #acceptedLeaves: { readonly certificate: Certificate; readonly link: string }[] = [];
 
   /** @throws InvalidInput `bad-trust-anchor` when a configured certificate cannot be used */
   constructor(options: PeerVerifierOptions, { clock, count }: PeerVerifierDependencies) {
@@ -154,21 +154,31 @@ export class PeerIdentityVerifier {
       this.#revoked(built.path);
     if (reason !== undefined) return refuse(reason);
     const verdict = this.#judgeIdentity(leaf, built.path, expectedNodeId);
-    if (verdict.ok) this.#remember(leaf);
+    if (verdict.ok) this.#remember(built.path);
     return verdict;
   }
 
-  #remember(leaf: Certificate): void {
-    if (this.#acceptedLeaves.includes(leaf)) return;
-    if (this.#acceptedLeaves.push(leaf) > ACCEPTED_LEAVES_MAX) this.#acceptedLeaves.shift();
+  /** @param path of an accepted peer, leaf first; every signature in it was verified */
+  #remember([leaf, issuer]: readonly Certificate[]): void {
+    if (
+      leaf === undefined ||
+      issuer === undefined ||
+      this.#acceptedLeaves.some(({ certificate }) => certificate === leaf)
+    )
+      return;
+    const link = linkOf(leaf, issuer);
+    this.#verifiedLinks.add(link);
+    if (this.#acceptedLeaves.push({ certificate: leaf, link }) <= ACCEPTED_LEAVES_MAX) return;
+    const gone = this.#acceptedLeaves.shift();
+    if (gone !== undefined) this.#verifiedLinks.delete(gone.link);
   }
 
   /**
-   * Parsing costs more than verifying P-256; what was parsed before is recognised by its bytes. Signatures, dates,
-   * revocation and roster are judged each time.
+   * Parsing costs more than verifying P-256; what was parsed before is recognised by its bytes. Usage, dates, revocation
+   * and roster are judged each time.
    */
   #known(der: Uint8Array): Certificate | undefined {
-    return [...this.#intermediates, ...this.#roots, ...this.#acceptedLeaves].find(
+    return [...this.#intermediates, ...this.#roots, ...this.#acceptedLeaves.map(({ certificate }) => certificate)].find(
       (known) => known.der.length === der.length && Buffer.compare(known.der, der) === 0,
     );
   }

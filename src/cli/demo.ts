@@ -36,8 +36,24 @@ interface DemoOptions {
   readonly keep: boolean;
   readonly killNode: boolean;
   readonly json: boolean;
-  readonly scheme: "frost" | "cggmp24";
+  readonly scheme: DemoScheme | "both";
   readonly folder?: string;
+}
+
+/** A payment that confirmed, of one of the wallets. */
+interface Paid extends DemoWallet {
+  readonly payment: Payment;
+  readonly votes: GetVotesResponse;
+}
+
+type DemoScheme = "frost" | "cggmp24";
+
+/** A wallet of the demo, ready to pay. */
+interface DemoWallet {
+  readonly scheme: DemoScheme;
+  readonly wallet: Wallet;
+  readonly dkgMs: number;
+  readonly address: string;
 }
 
 /** One payment as the demo reports it. */
@@ -75,7 +91,7 @@ class Demo {
     this.#client = parts.client;
   }
 
-  async createWallet(scheme: DemoOptions["scheme"]): Promise<{ readonly wallet: Wallet; readonly dkgMs: number }> {
+  async createWallet(scheme: DemoScheme): Promise<{ readonly wallet: Wallet; readonly dkgMs: number }> {
     await this.#ready();
     const name = `demo-${randomUUID().slice(0, 8)}`;
     const before = performance.now();
@@ -89,22 +105,23 @@ class Demo {
     return { wallet, dkgMs };
   }
 
-  /** A presignature for each signing set, so that whoever votes first can sign. */
-  async awaitPool({ walletId }: Wallet): Promise<void> {
+  /** A presignature or nonces for each signing set, so that whoever votes first can sign. */
+  async awaitPool({ walletId }: Wallet, scheme: DemoScheme): Promise<void> {
+    const what = scheme === "frost" ? "nonces" : "presignatures";
     const before = performance.now();
     let [toldMs, told] = [before, -1];
     for (;;) {
-      const { available, target } = await this.#client.getPoolStatus({ walletId });
+      const { available, minimum } = await this.#client.getPoolStatus({ walletId });
       const now = performance.now();
-      if (available >= target) return tell(`pool: ${available} presignatures, made in ${(now - before).toFixed(0)} ms`);
+      if (available >= minimum) return tell(`pool: ${available} ${what}, made in ${(now - before).toFixed(0)} ms`);
       if (now - before > POOL_PATIENCE_MS) {
-        throw new Unavailable("pool-empty", `only ${available} of ${target} presignatures were made in time`);
+        throw new Unavailable("pool-empty", `only ${available} of ${minimum} ${what} were made in time`);
       }
       if (now - toldMs > PROGRESS_MS && available !== told) {
         [toldMs, told] = [now, available];
-        tell(`  presigning ${bar(available, target)} ${available} of ${target} are ready`);
+        tell(`  ${what} ${bar(available, minimum)} ${available} of ${minimum} are ready`);
       }
-      await new Promise((resolve) => setTimeout(resolve, 500));
+      await new Promise((resolve) => setTimeout(resolve, 200));
     }
   }
 
@@ -208,7 +225,7 @@ function report(parts: {
   votes: GetVotesResponse;
   dkgMs: number;
   signers: readonly string[];
-  scheme: DemoOptions["scheme"];
+  scheme: DemoScheme;
 }): PaymentReport {
   const { payment, votes, dkgMs, signers, scheme } = parts;
   const [votesMs, sign, broadcast] = ["vote", "sign", "broadcast"].map((step) => stepMs(payment, step));
@@ -288,17 +305,24 @@ async function run(options: DemoOptions): Promise<void> {
     const profile = await loadClientProfile(devnet.paths.clientConfig, { environment: process.env });
     const gateway = await openGateway(profile, { environment: process.env });
     const demo = new Demo({ devnet, profile, client: gateway.wallet });
-    const { wallet, dkgMs } = await demo.createWallet(options.scheme);
-    if (options.scheme === "cggmp24") await demo.awaitPool(wallet);
-    const address = await demo.fund(wallet);
-    const paid: { payment: Payment; votes: GetVotesResponse }[] = [];
+    const wallets: DemoWallet[] = [];
+    // All wallets before any payment: the auxiliary info of a SegWit wallet needs every node alive.
+    for (const scheme of options.scheme === "both" ? (["frost", "cggmp24"] as const) : [options.scheme]) {
+      const made = await demo.createWallet(scheme);
+      await demo.awaitPool(made.wallet, scheme);
+      wallets.push({ scheme, ...made, address: await demo.fund(made.wallet) });
+    }
+    const paid: Paid[] = [];
     let killed: string | undefined;
-    for (let attempt = 0; attempt < (options.killNode ? KILL_ATTEMPTS_MAX : 1) && killed === undefined; attempt++) {
-      const done = await demo.pay(wallet, { kill: options.killNode });
-      killed = done.killed;
-      paid.push({ payment: done.payment, votes: await demo.votes(done.payment.paymentId) });
-      if (options.killNode && killed === undefined)
-        tell("the payment was signed before a node could be killed; paying once more");
+    for (const [index, wallet] of wallets.entries()) {
+      const kill = options.killNode && index === wallets.length - 1;
+      for (let attempt = 0; attempt < (kill ? KILL_ATTEMPTS_MAX : 1) && killed === undefined; attempt++) {
+        const done = await demo.pay(wallet.wallet, { kill });
+        killed = done.killed;
+        paid.push({ ...wallet, payment: done.payment, votes: await demo.votes(done.payment.paymentId) });
+        if (kill && killed === undefined)
+          tell("the payment was signed before a node could be killed; paying once more");
+      }
     }
     if (options.killNode && killed === undefined)
       throw new Unavailable("kill-missed", "no node could be killed between vote and signature");
@@ -313,10 +337,8 @@ async function run(options: DemoOptions): Promise<void> {
       `audit: ${verdict.entries} entries, ${verified ? "hash chain, certificates and transactions verified against the chain" : "NOT VERIFIED"}`,
     );
     const summary = {
-      wallets: [{ id: wallet.walletId, scheme: options.scheme, address }],
-      payments: paid.map(({ payment, votes }) =>
-        report({ payment, votes, dkgMs, scheme: options.scheme, signers: signersOf(payment.paymentId) }),
-      ),
+      wallets: wallets.map(({ wallet, scheme, address }) => ({ id: wallet.walletId, scheme, address })),
+      payments: paid.map((one) => report({ ...one, signers: signersOf(one.payment.paymentId) })),
       audit: { rows: Number(verdict.entries), verified },
     };
     succeeded = verified && crashes.length === 0;
@@ -338,8 +360,11 @@ async function run(options: DemoOptions): Promise<void> {
 const program = new Command("demo")
   .description("makes a devnet, creates a wallet by key generation, funds it, pays, verifies the audit trail, stops")
   .addOption(
-    new Option("--scheme <scheme>", "frost: Taproot; cggmp24: SegWit, which takes a minute or two of primes first")
-      .choices(["frost", "cggmp24"])
+    new Option(
+      "--scheme <scheme>",
+      "frost: Taproot; cggmp24: SegWit, which takes a minute or two of primes first; both",
+    )
+      .choices(["frost", "cggmp24", "both"])
       .default("frost"),
   )
   .option("--keep", "leave the devnet running and say how to use it", false)

@@ -6,6 +6,8 @@ import { type DevnetPaths, type DevnetPlan, devnetPaths, prepareDevnet } from ".
 export interface DevnetOptions {
   readonly folder: string;
   readonly nodes: number;
+  /** False leaves the coordinator's place to whoever starts the devnet. */
+  readonly coordinator?: boolean;
   /** Hears what is being started, for people. */
   readonly progress: (line: string) => void;
   /** Hears of a process that ended without being asked. */
@@ -36,8 +38,10 @@ export class Devnet {
     try {
       options.progress("starting the chain");
       await devnet.#startChain();
-      options.progress(`starting ${devnet.plan.nodes.length} nodes and a coordinator`);
-      await Promise.all([...devnet.plan.nodes.map((nodeId) => devnet.startNode(nodeId)), devnet.startCoordinator()]);
+      const { coordinator = true } = options;
+      options.progress(`starting ${devnet.plan.nodes.length} nodes${coordinator ? " and a coordinator" : ""}`);
+      const nodes = devnet.plan.nodes.map((nodeId) => devnet.startNode(nodeId));
+      await Promise.all(coordinator ? [...nodes, devnet.startCoordinator()] : nodes);
       return devnet;
     } catch (error) {
       await devnet.stop();

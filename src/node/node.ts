@@ -53,7 +53,7 @@ export interface NodeOptions {
   readonly authorities: ReadonlyMap<string, Uint8Array>;
   readonly version: string;
   readonly security: SecurityProfile["name"];
-  /** Presignatures older than this are put out of use. */
+  /** Presignatures and nonces older than this are put out of use. */
   readonly presignatureLifetimeMs: number;
   /** How long a started node waits for peers to say that its ledger is the newest, before it burns its pool. */
   readonly ledgerConfirmationMs: number;

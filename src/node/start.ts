@@ -52,7 +52,7 @@ export async function startNode(configuration: NodeConfiguration, environment: E
   const opened: { close(): Promise<void> }[] = [store, metrics];
   try {
     if (configuration.metrics !== undefined) await metrics.listen(configuration.metrics);
-    const { cggmp24 } = protocols;
+    const { cggmp24, frost } = protocols;
     const profile = profiles.find(({ name }) => name === cggmp24.security);
     if (profile === undefined) throw new Bug("the configuration names an unknown profile");
     const ledgerKey = store.ledgerKey();
@@ -72,7 +72,7 @@ export async function startNode(configuration: NodeConfiguration, environment: E
         workers: cggmp24.workers,
         identity: member.identity.privateKey,
         maxSessions: 256,
-        patience: protocols.frost,
+        patience: frost,
         presignPatience: { roundTimeoutMs, sessionTimeoutMs },
       },
       { clock: systemClock },
@@ -89,7 +89,8 @@ export async function startNode(configuration: NodeConfiguration, environment: E
         authorities: new Map(security.authorities.map(({ name, publicKey }) => [name, publicKey])),
         version: packageVersion(),
         security: cggmp24.security,
-        presignatureLifetimeMs: cggmp24.poolLifetimeMs,
+        // One age for the whole ledger: neither kind gets older than its own bound.
+        presignatureLifetimeMs: Math.min(cggmp24.poolLifetimeMs, frost.poolLifetimeMs),
         ledgerConfirmationMs: storage.ledgerConfirmationMs,
         maxRequestWindowMs: consensus.requestMaxWindowMs,
         clockSkewMs: consensus.clockSkewMs,

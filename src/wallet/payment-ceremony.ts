@@ -154,6 +154,8 @@ export class PaymentCeremony {
   #changeIndex: number | undefined;
   #writes: Promise<void> = Promise.resolve();
   #unwritten = false;
+  /** Transitions made since the last one that was written. */
+  readonly #unshown: { readonly event: TransactionEvent; readonly record: PaymentRecord }[] = [];
   #locks: Lease[] = [];
 
   constructor(
@@ -377,7 +379,8 @@ export class PaymentCeremony {
   }
 
   async #concludeVote(outcome: Awaited<ReturnType<VoteRound["run"]>>, round: VoteRound): Promise<void> {
-    if (outcome === "approved") return this.#apply({ type: "approved" });
+    // Written with the start of the signing session: whoever takes over votes again, whichever of them it finds.
+    if (outcome === "approved") return this.#transit({ type: "approved" });
     this.#checkDeadline();
     const reasons = rejectionReasons(round.recorded);
     if (outcome === "rejected") {
@@ -424,9 +427,13 @@ export class PaymentCeremony {
       const culprits = this.#signers.culprits;
       throw new Ending("abandoned", failureOf("too-few-signers", "too few approvers can still sign", culprits));
     }
-    await this.#apply({ type: "signing-started" });
+    // Nodes sign the same transaction under this certificate however often they are asked, so the session need not wait
+    // for the record that it began. What it signs waits: it is written after this, and before it is broadcast.
+    const started = this.#apply({ type: "signing-started" });
+    started.catch(() => undefined);
     const supply = await this.#supply(round, remainingMs).catch((error: unknown) => this.#blameSupply(error));
     if (typeof supply === "string") {
+      await started;
       this.#checkDeadline();
       const failure = failureOf("presignatures-missing", `no presignatures (${supply})`, this.#signers.culprits);
       return this.#apply({ type: "attempt-failed", failure });
@@ -445,6 +452,7 @@ export class PaymentCeremony {
     };
     this.#auditCertificate(certificate, signers);
     const result = await this.#timed("sign", "", () => this.#attempt(order, signers));
+    await started;
     this.#parts.presignatures.settle(supply, result.signed ? "used" : "failed");
     if (result.signed) return this.#apply({ type: "signed", signedTransaction: result.output.bytes });
     this.#blame(result.failures, order);
@@ -663,12 +671,21 @@ export class PaymentCeremony {
 
   /** One transition: checked by the state machine, written, then shown. */
   async #apply(event: TransactionEvent): Promise<void> {
+    this.#transit(event);
+    const shown = this.#unshown.splice(0);
+    await this.#write();
+    for (const { event: made, record } of shown) {
+      this.#auditTransition(made, record);
+      this.#parts.onChange(made === event ? this.#record : record);
+    }
+  }
+
+  /** One transition that is written and shown with the next one. */
+  #transit(event: TransactionEvent): void {
     const result = transition(this.#record.state, event, this.#parts.clock.nowMs());
     if (!result.legal) throw new Bug(result.refusal.message, result.refusal.facts);
     this.#change({ state: result.state });
-    await this.#write();
-    this.#auditTransition(event);
-    this.#parts.onChange(this.#record);
+    this.#unshown.push({ event, record: this.#record });
   }
 
   /** Writes go one after the other and only the newest record is written. */
@@ -767,12 +784,11 @@ export class PaymentCeremony {
     this.#parts.audit.append([{ kind, walletId, subject, payload }]).catch(() => undefined);
   }
 
-  #auditTransition(event: TransactionEvent): void {
-    const { paymentId, state } = this.#record;
+  #auditTransition(event: TransactionEvent, { paymentId, state, proposalDigest }: PaymentRecord): void {
     const payload: Record<string, unknown> = { phase: state.phase, txid: state.txid };
     if (event.type === "proposed") {
       payload["feeSat"] = event.feeSat.toString();
-      payload["proposalDigest"] = Buffer.from(this.#record.proposalDigest).toString("hex");
+      payload["proposalDigest"] = Buffer.from(proposalDigest).toString("hex");
       if (needsKeeping(this.#request.metadataJson)) payload["metadataJson"] = this.#request.metadataJson;
     }
     if (event.type === "signed") payload["transaction"] = Buffer.from(event.signedTransaction).toString("hex");

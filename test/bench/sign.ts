@@ -340,12 +340,12 @@ for (const nodeId of nodes) {
 const devnet = await Devnet.start({
   folder,
   nodes: 5,
+  coordinator: false,
   progress: say,
   onCrash: (name, why) => console.error(`${name}: ${why}`),
 });
 let mesh: PeerMesh | undefined;
 try {
-  await devnet.stopCoordinator();
   const configuration = await loadConfiguration(paths.coordinatorConfig, coordinatorConfigurationSchema);
   const log = processLog({ name: "bench", level: "warn" });
   const { id: nodeId, dataFolder } = configuration.coordinator;

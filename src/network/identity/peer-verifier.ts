@@ -69,6 +69,9 @@ export interface PeerVerifierDependencies {
   readonly count?: (outcome: "accepted" | RefusalReason) => void;
 }
 
+/** As many as a roster has peers. */
+const ACCEPTED_LEAVES_MAX = 64;
+
 /**
  * The one certificate verifier: the same on the listening and on the dialling side, since `verifyCallback` replaces
  * whatever TLS would check by itself. Synchronous and total: every input gets a verdict, nothing throws.
@@ -84,8 +87,10 @@ export class PeerIdentityVerifier {
   readonly #revocations: RevocationLists;
   readonly #clock: Pick<Clock, "nowMs">;
   readonly #count: (outcome: "accepted" | RefusalReason) => void;
-  /** Fingerprints of (child, issuer) whose signature was verified among our own configured authorities. */
+  /** Fingerprints of (child, issuer) whose signature was verified: of our own authorities, and of accepted leaves. */
   readonly #verifiedLinks = new Set<string>();
+  /** Leaves that were accepted, oldest first: a peer that stays connected is judged again every few seconds. */
+  readonly #acceptedLeaves: { readonly certificate: Certificate; readonly link: string }[] = [];
 
   /** @throws InvalidInput `bad-trust-anchor` when a configured certificate cannot be used */
   constructor(options: PeerVerifierOptions, { clock, count }: PeerVerifierDependencies) {
@@ -148,12 +153,32 @@ export class PeerIdentityVerifier {
       outsideValidity(built.path, this.#clock.nowMs()) ??
       this.#revoked(built.path);
     if (reason !== undefined) return refuse(reason);
-    return this.#judgeIdentity(leaf, built.path, expectedNodeId);
+    const verdict = this.#judgeIdentity(leaf, built.path, expectedNodeId);
+    if (verdict.ok) this.#remember(built.path);
+    return verdict;
   }
 
-  /** Parsing costs more than verifying P-256; authorities that we know are recognised by their bytes. */
+  /** @param path of an accepted peer, leaf first; every signature in it was verified */
+  #remember([leaf, issuer]: readonly Certificate[]): void {
+    if (
+      leaf === undefined ||
+      issuer === undefined ||
+      this.#acceptedLeaves.some(({ certificate }) => certificate === leaf)
+    )
+      return;
+    const link = linkOf(leaf, issuer);
+    this.#verifiedLinks.add(link);
+    if (this.#acceptedLeaves.push({ certificate: leaf, link }) <= ACCEPTED_LEAVES_MAX) return;
+    const gone = this.#acceptedLeaves.shift();
+    if (gone !== undefined) this.#verifiedLinks.delete(gone.link);
+  }
+
+  /**
+   * Parsing costs more than verifying P-256; what was parsed before is recognised by its bytes. Usage, dates, revocation
+   * and roster are judged each time.
+   */
   #known(der: Uint8Array): Certificate | undefined {
-    return [...this.#intermediates, ...this.#roots].find(
+    return [...this.#intermediates, ...this.#roots, ...this.#acceptedLeaves.map(({ certificate }) => certificate)].find(
       (known) => known.der.length === der.length && Buffer.compare(known.der, der) === 0,
     );
   }

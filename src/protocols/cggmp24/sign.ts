@@ -279,6 +279,12 @@ function* run(
 
   // Fig. 10, round 1: σ_i, once for each presignature.
   const sigma = own.map(({ presignature, request }) => signShare(presignature, pub.key.groupKey, request));
+  for (const [index, { presignature, request }] of own.entries()) {
+    const share = sigma[index] ?? Scalar.zero;
+    if (!verifyShare(presignature.public, pub.key.groupKey, request, { party: self, share })) {
+      throw new Bug("an own share does not verify: the presignature was damaged", { index });
+    }
+  }
   yield* broadcast(SHARES, create(PartialSignaturesSchema, { shares: sigma.map(Scalar.toProto) }));
   const shares = yield* receive(SHARES);
 

@@ -59,6 +59,9 @@ export function baseUrl(url: string): string {
 
 class AnswerTooLarge extends Error {}
 
+/** Why calls are given up. Made once: an exception with its stack for every call is what made calls slow. */
+const LATE = new Error("given up");
+
 async function readBounded(response: Response, maxBytes: number): Promise<Uint8Array> {
   const chunks: Uint8Array[] = [];
   let size = 0;
@@ -100,7 +103,7 @@ export class BoundedHttp {
   async send(call: HttpCall): Promise<HttpReply> {
     const { attempts, timeoutMs } = this.#bounds;
     const deadline = new AbortController();
-    const cancel = this.#clock.after(timeoutMs, () => deadline.abort());
+    const cancel = this.#clock.after(timeoutMs, () => deadline.abort(LATE));
     try {
       for (let attempt = 1; ; attempt++) {
         const outcome = await this.#attempt(call, deadline.signal);
@@ -112,7 +115,6 @@ export class BoundedHttp {
       }
     } finally {
       cancel();
-      deadline.abort(); // also ends a pause's listener
     }
   }
 
@@ -124,8 +126,9 @@ export class BoundedHttp {
   async #attempt(call: HttpCall, deadline: AbortSignal): Promise<HttpReply | Unavailable> {
     const facts = { source: this.#source };
     const attempt = new AbortController();
-    const cancel = this.#clock.after(this.#bounds.attemptTimeoutMs, () => attempt.abort());
+    const cancel = this.#clock.after(this.#bounds.attemptTimeoutMs, () => attempt.abort(LATE));
     const signal = AbortSignal.any([attempt.signal, deadline]);
+    let isRead = false;
     try {
       const response = await this.#fetch(this.#url + call.path, {
         method: call.method,
@@ -135,6 +138,7 @@ export class BoundedHttp {
         ...(call.body === undefined ? {} : { body: call.body }),
       });
       const body = await readBounded(response, this.#bounds.maxAnswerBytes);
+      isRead = true;
       if (!call.retryStatus(response.status)) return { status: response.status, body };
       const status = { ...facts, status: response.status };
       return new Unavailable("chain-source-overloaded", `${this.#source} answered ${response.status}`, status);
@@ -147,7 +151,8 @@ export class BoundedHttp {
       return new Unavailable("chain-source-unreachable", `${this.#source} cannot be reached`, facts, cause);
     } finally {
       cancel();
-      attempt.abort(); // frees the socket of an answer that was not read to its end
+      // Frees the socket. To abort a call that is over would cost as much as the call.
+      if (!isRead) attempt.abort(LATE);
     }
   }
 
@@ -155,15 +160,13 @@ export class BoundedHttp {
     const fraction = new DataView(this.#random.bytes(4).slice().buffer).getUint32(0) / 2 ** 32;
     const delayMs = this.#bounds.backoffMs * 2 ** (attempt - 1) * (1 - fraction / 2);
     return new Promise((resolve) => {
-      const cancel = this.#clock.after(delayMs, () => resolve());
-      signal.addEventListener(
-        "abort",
-        () => {
-          cancel();
-          resolve();
-        },
-        { once: true },
-      );
+      const end = (): void => {
+        cancel();
+        signal.removeEventListener("abort", end);
+        resolve();
+      };
+      const cancel = this.#clock.after(delayMs, end);
+      signal.addEventListener("abort", end);
     });
   }
 }

@@ -141,13 +141,13 @@ export class EsploraChainSource implements ChainSource {
 
   /** Value and script come from the transaction itself, which its txid authenticates; only the spentness is believed. */
   async #findOne({ txid, vout }: Outpoint): Promise<FoundOutput | undefined> {
-    const raw = await this.transaction(txid);
-    const output = raw === undefined ? undefined : authentic(raw, { source: SOURCE, txid }).outs[vout];
-    if (output === undefined) return undefined;
-    const [outspend, status] = await Promise.all([
-      this.#json(`/tx/${txid}/outspend/${vout}`, outspendShape),
+    const [raw, outspend, status] = await Promise.all([
+      this.transaction(txid),
+      this.#json(`/tx/${requireTxid(txid)}/outspend/${vout}`, outspendShape),
       this.transactionStatus(txid),
     ]);
+    const output = raw === undefined ? undefined : authentic(raw, { source: SOURCE, txid }).outs[vout];
+    if (output === undefined) return undefined;
     if (outspend === undefined || outspend.spent || !status.known) return undefined;
     return { valueSat: output.value, scriptPubKey: output.script, confirmedHeight: status.confirmedHeight };
   }

@@ -98,6 +98,31 @@ async function badLeaf(
   return [leaf, hierarchy.intermediate.certificate.der];
 }
 
+describe("a peer that was accepted before", () => {
+  it("is accepted again, and refused once its leaf is another, expired or revoked", async () => {
+    const clock = new MovableClock();
+    const revocations = await listFor(hierarchy);
+    const verifier = await makeVerifier({ clock, revocations });
+    for (let round = 0; round < 3; round++) assert.equal(verifier.verify(goodChain, "node-1").ok, true);
+    assertRefused(verifier.verify(goodChain, "node-2"), "unexpected-node");
+    const changed = Uint8Array.from(goodLeaf);
+    changed[changed.length - 1] = (changed.at(-1) ?? 0) ^ 1; // of the signature
+    assertRefused(verifier.verify([changed, hierarchy.intermediate.certificate.der], "node-1"), "bad-signature");
+    clock.timeMs = NOW_MS + 91 * DAY_MS;
+    assertRefused(verifier.verify(goodChain, "node-1"), "expired");
+    clock.timeMs = NOW_MS;
+    assert.equal(verifier.verify(goodChain, "node-1").ok, true);
+    const { serialNumber } = parsed(goodLeaf);
+    const entry = { serialNumber, revokedAtMs: NOW_MS, reason: "key-compromise" as const };
+    const list = await createRevocationList(
+      { issuer: hierarchy.intermediate, number: 2, revocations: [entry] },
+      context,
+    );
+    assert.equal(revocations.accept(list, NOW_MS).ok, true);
+    assertRefused(verifier.verify(goodChain, "node-1"), "revoked");
+  });
+});
+
 describe("peer verifier accepts", () => {
   it("a member's chain, with and without the root, with and without the expected id", async () => {
     const verifier = await makeVerifier();

@@ -28,7 +28,7 @@ import {
   withGateway,
 } from "./gateway-session.js";
 import { addPaymentCommands, addSendCommand, phaseName } from "./payment-commands.js";
-import { toldWhileMade } from "./preparation-line.js";
+import { preparationLine, toldWhileMade } from "./preparation-line.js";
 import { aligned, listed, type Terminal } from "./terminal.js";
 
 /** Between two lines about a wallet that is being made. */
@@ -263,6 +263,7 @@ function addHealthCommand(program: Command, terminal: Terminal): void {
         const lines = () => [
           message.healthy ? "healthy: payments can be made" : "not healthy: payments cannot be made now",
           ...aligned([...rows, ["leader", message.leader === "" ? "none" : message.leader, ""]]),
+          ...message.preparations.map((made) => `making wallet ${made.name}: ${preparationLine(made)}`),
         ];
         show(session, { schema: GetHealthResponseSchema, message, lines });
         if (!message.healthy) process.exitCode = 1;

@@ -141,9 +141,13 @@ keyFile = "${keyFile}"
     assert.match((await mpcWallet(["address", "--wallet", "main"])).out, /^bcrt1q[0-9a-f]{38}\n$/);
     assert.match((await mpcWallet(["wallet", "utxos"])).out, /(ab){32}:3 +0\.00003000 BTC +6/);
     assert.match((await mpcWallet(["pool", "status"])).out, /available +97 of 100/);
+    const nodes = [{ nodeId: "node-1", done: 3, of: 4, tested: 640 }];
+    running.application.preparations = [{ walletId: "w", name: "next", phase: "primes", nodes }];
     const health = await mpcWallet(["health"]);
+    running.application.preparations = [];
     assert.equal(health.code, 0);
     assert.match(health.out, /^healthy/);
+    assert.match(health.out, /making wallet next: primes \[#{15}-{5}\] node-1 3\/4; 640 candidates tested/);
     running.application.healthy = false;
     const ill = await mpcWallet(["health"]);
     running.application.healthy = true;

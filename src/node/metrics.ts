@@ -36,7 +36,7 @@ export class ProcessMetrics {
     collectDefaultMetrics({ register: this.#registry });
     this.#verdicts = new Counter({
       name: "mpc_wallet_certificate_verdicts_total",
-      help: "Verdicts about certificates of peers, by result",
+      help: "Verdicts about certificates of peers, at handshakes and whenever live peers are judged again, by result",
       labelNames: ["outcome"],
       registers,
     });

@@ -4,6 +4,7 @@ import {
   copyFileSync,
   existsSync,
   mkdtempSync,
+  readdirSync,
   readFileSync,
   rmSync,
   statSync,
@@ -78,6 +79,56 @@ describe("trust files", () => {
     assert.deepEqual(await trust.readRevocations(), [{ path, ok: false, reason: "rollback" }]);
     assert.deepEqual(trust.verifier.verify(chain, "node-2"), refused);
     writeFileSync(pki.paths.revocationList, current);
+  });
+
+  it("one unreadable list holds up no other, and its last good one stays in force", async () => {
+    const spare = join(folder, "spare-list.pem");
+    copyFileSync(pki.paths.revocationList, spare);
+    const trust = await TrustFiles.load(
+      {
+        rootPath: pki.paths.rootCertificate,
+        intermediatePath: pki.paths.intermediateCertificate,
+        revocationListPaths: [spare, pki.paths.revocationList],
+        roster,
+      },
+      { clock },
+    );
+    const known = trust.revocations.all()[0]?.number ?? 0;
+    const { number } = await authority.publishRevocations({ passphrase });
+    for (const damage of ["not a list", undefined]) {
+      rmSync(spare);
+      if (damage !== undefined) writeFileSync(spare, damage);
+      const [bad, good] = await trust.readRevocations();
+      assert.deepEqual([bad?.ok, bad?.path, bad?.ok === false && bad.reason], [false, spare, "unreadable"]);
+      assert.deepEqual(good, { path: pki.paths.revocationList, ok: true, number });
+      writeFileSync(spare, "");
+    }
+    assert.ok(known < number);
+    assert.equal(trust.verifier.verify(await chainOf("node-1"), "node-1").ok, true);
+  });
+
+  it("keep the newest list: after a restart an older file does not make a revoked certificate good", async () => {
+    const keepFolder = join(folder, "kept");
+    const stale = join(folder, "stale-list.pem");
+    copyFileSync(pki.paths.revocationList, stale);
+    const options = {
+      rootPath: pki.paths.rootCertificate,
+      intermediatePath: pki.paths.intermediateCertificate,
+      revocationListPaths: [stale],
+      keepFolder,
+      roster,
+    };
+    const trust = await TrustFiles.load(options, { clock });
+    const { der, number } = await authority.publishRevocations({ passphrase });
+    assert.deepEqual(trust.offer(der), { ok: true, number });
+    await trust.keepRevocations();
+    const numberOf = async (): Promise<number | undefined> =>
+      (await TrustFiles.load(options, { clock })).revocations.all()[0]?.number;
+    assert.equal(await numberOf(), number);
+    // What is kept counts for its signature: damage in it brings nobody in, and stops nobody.
+    const [kept = ""] = readdirSync(keepFolder);
+    writeFileSync(join(keepFolder, kept), "damaged");
+    assert.ok(((await numberOf()) ?? 0) < number);
   });
 
   it("name the file that is missing or wrong", async () => {

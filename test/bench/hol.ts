@@ -25,8 +25,8 @@ interface Setup {
 }
 
 const SHORT = process.argv.includes("--short");
-const ROUNDS = SHORT ? 4 : 20;
-const CALLS = SHORT ? 250 : 500;
+const ROUNDS = SHORT ? 4 : 10;
+const CALLS = SHORT ? 200 : 300;
 const GOAL_RATIO = 2;
 
 function meshOf(nodeId: string, peer: { nodeId: string; port?: number }, setup: Setup): Promise<PeerMesh> {

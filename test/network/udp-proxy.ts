@@ -56,6 +56,11 @@ export class UdpProxy {
     this.#serverPort = serverPort;
   }
 
+  /** Sends the accepting side a datagram that seems to be the client's. */
+  inject(datagram: Uint8Array): void {
+    this.#far.send(datagram, this.#serverPort, "127.0.0.1");
+  }
+
   close(): void {
     this.#near.close();
     this.#far.close();

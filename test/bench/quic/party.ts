@@ -86,6 +86,8 @@ async function listen(setup: Setup): Promise<number> {
       ca: rootPem(setup),
       requestCert: true,
       rejectUnauthorized: true,
+      // At both ends, so that HTTP/2 does not wait for acknowledgements where QUIC never does.
+      noDelay: true,
     },
     // By default this side alone would compress: ours does not, and what parties send each other does not shrink.
     connectNodeAdapter({ routes, connect: false, grpcWeb: false, acceptCompression: [] }),
@@ -116,6 +118,7 @@ async function connect(setup: Setup): Promise<Connected> {
     cert: setup.credentials.certificateChainPem,
     ca: rootPem(setup),
     servername: SERVER,
+    noDelay: true,
   };
   const sessionManager = new Http2SessionManager(baseUrl, undefined, nodeOptions);
   const transport = createGrpcTransport({ baseUrl, nodeOptions, sessionManager, acceptCompression: [] });
@@ -166,12 +169,12 @@ async function rounds(to: Connected, ask: Extract<Ask, { do: "rounds" }>): Promi
   return { timesMs, failed: 0, elapsedMs };
 }
 
-/** From nothing to the first answered call, one connection after the other. */
+/** From nothing to the first answered call, one connection after the other, for at most 10 s. */
 async function connections(setup: Setup, ask: Extract<Ask, { do: "connect" }>): Promise<Measured> {
   const payload = new Uint8Array(200);
   const timesMs: number[] = [];
   const startMs = performance.now();
-  for (let at = 0; at < ask.count; at++) {
+  for (let at = 0; at < ask.count && performance.now() < startMs + 10_000; at++) {
     const beginMs = performance.now();
     const connection = await connect(setup);
     await connection.control.ping({ payload }, { timeoutMs: 10_000 });

@@ -1,6 +1,5 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import * as tinysecp from "tiny-secp256k1";
 import { lagrangeCoefficient, Point, q, Scalar, scalar } from "../../../src/crypto/curve.js";
 import { security112, security128 } from "../../../src/crypto/security-profile.js";
 import { epochId } from "../../../src/protocols/cggmp24/aux-record.js";
@@ -229,14 +228,31 @@ describe("an ECDSA signature", () => {
     assert.throws(() => combine(public1, X, request, shares), { code: "signature-degenerate" });
   });
   it("is refused when the nonce's coordinate is 0 modulo q", () => {
-    // x = q is below the field's prime; where it is on the curve, r = 0 there. Otherwise no nonce has r = 0.
-    const encoded = Buffer.concat([Uint8Array.of(2), Buffer.from(q.toString(16), "hex")]);
-    if (tinysecp.isPoint(encoded)) {
-      assert.throws(() => nonceCoordinate(Point.parse(encoded)), { code: "signature-degenerate" });
-    } else {
-      const vanishing = { x: q } as unknown as Point;
-      assert.throws(() => nonceCoordinate(vanishing), { code: "signature-degenerate" });
-    }
+    // x = q is below the field's prime and on the curve, so such a nonce exists.
+    const vanishing = Point.parse(Buffer.concat([Uint8Array.of(2), Buffer.from(q.toString(16), "hex")]));
+    assert.throws(() => nonceCoordinate(vanishing), { code: "signature-degenerate" });
+    // Γ^ρ hits it only where ρ is not the hash of Γ: a presignature whose nonce changes between two reads.
+    const wallet = ceremony({ threshold: 2, n: 2 }, "zero");
+    const [one] = makePresignatures(wallet, [1, 2], "zero").values();
+    assert.ok(one !== undefined);
+    const X = wallet.key.groupKey;
+    const request = {
+      digest: digestOf("nothing"),
+      bip32Tweak: Scalar.zero,
+      authorization: new Uint8Array(32),
+    };
+    const Gamma = vanishing.timesPublic(Scalar.invert(rerandomizer(one.public, X, request)));
+    let reads = 0;
+    const changing = Object.defineProperty({ ...one.public }, "nonce", {
+      get: () => {
+        reads += 1;
+        return reads % 2 === 1 ? one.public.nonce : Gamma; // the re-randomizer reads first, then the power
+      },
+    });
+    const hostile = new Presignature(one.self, changing, one.take());
+    assert.throws(() => signShare(hostile, X, request), { code: "signature-degenerate" });
+    assert.ok(hostile.isUsed, "and is used up");
+    assert.throws(() => combine(changing, X, request, new Map()), { code: "signature-degenerate" });
   });
 });
 

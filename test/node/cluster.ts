@@ -44,6 +44,9 @@ export async function freeUdpPorts(count: number): Promise<number[]> {
   return ports;
 }
 
+/** On a machine that others keep busy, rounds take longer: TEST_SLOWNESS=5 waits five times as long. */
+export const SLOWNESS = Number(process.env["TEST_SLOWNESS"] ?? 1);
+
 export const TEST_AUTHORITY = { name: "treasury", seed: new Uint8Array(32).fill(7) };
 export interface ClusterMember {
   readonly identity: MessageIdentity;
@@ -71,6 +74,7 @@ export class TestCluster {
   readonly nodes = new Map<string, MpcNode>();
   /** What each node that was started last remembers of the others' ledgers. */
   readonly witnesses: ReadonlyMap<string, LevelWitnessStore>;
+  readonly ledgers: ReadonlyMap<string, OneUseLedger>;
   /** What a coordinator of this cluster starts with. */
   readonly coordinator: ClusterMember;
   readonly log: Logger;
@@ -86,8 +90,10 @@ export class TestCluster {
     startNode: (nodeId: string) => Promise<MpcNode>;
     member: (nodeId: string) => Promise<ClusterMember>;
     witnesses: ReadonlyMap<string, LevelWitnessStore>;
+    ledgers: ReadonlyMap<string, OneUseLedger>;
   }) {
     this.witnesses = parts.witnesses;
+    this.ledgers = parts.ledgers;
     this.folder = parts.folder;
     this.roster = parts.roster;
     this.coordinator = parts.coordinator;
@@ -146,7 +152,10 @@ export class TestCluster {
       if (node === undefined) throw new Error(`no ${nodeId}`);
       return node;
     };
-    const opened = { witnesses: new Map<string, LevelWitnessStore>() };
+    const opened = {
+      witnesses: new Map<string, LevelWitnessStore>(),
+      ledgers: new Map<string, OneUseLedger>(),
+    };
     const startNode = async (nodeId: string): Promise<MpcNode> => {
       const node = find(nodeId);
       const stateFolder = join(folder, nodeId);
@@ -161,7 +170,7 @@ export class TestCluster {
             { random: systemRandom },
           );
       const identity = MessageIdentity.fromPem(nodeId, await readFile(node.identityKeyPath, "utf8"));
-      const patience = { roundTimeoutMs: 3_000, sessionTimeoutMs: 10_000 };
+      const patience = { roundTimeoutMs: 3_000 * SLOWNESS, sessionTimeoutMs: 10_000 * SLOWNESS };
       const presignPatience = { roundTimeoutMs: 20_000, sessionTimeoutMs: 60_000 };
       const sessions =
         options.sessions?.(identity) ??
@@ -171,6 +180,11 @@ export class TestCluster {
         ));
       const witnesses = await LevelWitnessStore.open(join(stateFolder, "witness"));
       opened.witnesses.set(nodeId, witnesses);
+      const ledger = await OneUseLedger.open(
+        { folder: join(stateFolder, "ledger"), key: store.ledgerKey() },
+        { clock: systemClock, random: systemRandom },
+      );
+      opened.ledgers.set(nodeId, ledger);
       return await MpcNode.start(
         {
           identity,
@@ -197,10 +211,7 @@ export class TestCluster {
           votes: await LevelVoteStore.open(join(stateFolder, "votes")),
           sessions: options.observe?.(nodeId, sessions) ?? sessions,
           witnesses,
-          ledger: await OneUseLedger.open(
-            { folder: join(stateFolder, "ledger"), key: store.ledgerKey() },
-            { clock: systemClock, random: systemRandom },
-          ),
+          ledger,
           primes: fixturePrimes(nodeIds.indexOf(nodeId) + 1),
           chain: options.chainOf?.(nodeId) ?? options.chain,
         },

@@ -225,6 +225,12 @@ describe("a compromised coordinator uses a presignature once, 3 of 4", () => {
             // full for this size
           }
         }
+        // The last page of the ledger's log has room for a few rows yet: they are written until one does not fit.
+        const ledger = cluster.ledgers.get("node-2");
+        const fill = async (): Promise<void> => {
+          for (let row = 0; row < 200; row++) await ledger?.burnAll({ walletId: `row-${row}`, belowEpoch: 1 }, "test");
+        };
+        await assert.rejects(fill(), (error) => error instanceof Unavailable && error.code === "ledger-write-failed");
         signings.length = 0;
         const voted = await approve(340_000n);
         const failed = reasons(await wallet.sign({ ...wallet.order(voted, signers), presignatureIds: [lost] }));

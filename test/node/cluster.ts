@@ -171,7 +171,7 @@ export class TestCluster {
           );
       const identity = MessageIdentity.fromPem(nodeId, await readFile(node.identityKeyPath, "utf8"));
       const patience = { roundTimeoutMs: 3_000 * SLOWNESS, sessionTimeoutMs: 10_000 * SLOWNESS };
-      const presignPatience = { roundTimeoutMs: 20_000, sessionTimeoutMs: 60_000 };
+      const presignPatience = { roundTimeoutMs: 20_000 * SLOWNESS, sessionTimeoutMs: 60_000 * SLOWNESS };
       const sessions =
         options.sessions?.(identity) ??
         (await SessionLanes.start(

@@ -20,10 +20,12 @@ import { peerVerifier } from "../../src/node/peer-trust.js";
 import type { SessionRunner } from "../../src/node/session-pool.js";
 import { type HeldWallet, KeyStore } from "../../src/storage/key-store.js";
 import type { LevelWitnessStore } from "../../src/storage/level-witness-store.js";
+import type { OneUseLedger } from "../../src/storage/one-use-ledger.js";
 import type { ChainSource } from "../../src/wallet/chain-source.js";
 import { DYING_NODE, DYING_NODE_FLAG, type DyingNodeOrder, type DyingNodeSetup, type Step } from "./dying-node.js";
 import {
   quickHash,
+  SLOWNESS,
   startTestNode,
   TEST_AUTHORITY,
   type TestNodeSetup,
@@ -45,7 +47,7 @@ export async function freeUdpPorts(count: number): Promise<number[]> {
   return ports;
 }
 
-export { TEST_AUTHORITY };
+export { SLOWNESS, TEST_AUTHORITY };
 
 export interface ClusterMember {
   readonly identity: MessageIdentity;
@@ -98,6 +100,7 @@ export class TestCluster {
   readonly nodes = new Map<string, RunningNode>();
   /** What each node of this process that was started last remembers of the others' ledgers. */
   readonly witnesses: ReadonlyMap<string, LevelWitnessStore>;
+  readonly ledgers: ReadonlyMap<string, OneUseLedger>;
   /** What a coordinator of this cluster starts with. */
   readonly coordinator: ClusterMember;
   readonly log: Logger;
@@ -113,8 +116,10 @@ export class TestCluster {
     startNode: (nodeId: string) => Promise<RunningNode>;
     member: (nodeId: string) => Promise<ClusterMember>;
     witnesses: ReadonlyMap<string, LevelWitnessStore>;
+    ledgers: ReadonlyMap<string, OneUseLedger>;
   }) {
     this.witnesses = parts.witnesses;
+    this.ledgers = parts.ledgers;
     this.folder = parts.folder;
     this.roster = parts.roster;
     this.coordinator = parts.coordinator;
@@ -172,7 +177,10 @@ export class TestCluster {
       if (node === undefined) throw new Error(`no ${nodeId}`);
       return node;
     };
-    const opened = { witnesses: new Map<string, LevelWitnessStore>() };
+    const opened = {
+      witnesses: new Map<string, LevelWitnessStore>(),
+      ledgers: new Map<string, OneUseLedger>(),
+    };
     const setupOf = (nodeId: string): TestNodeSetup => ({
       folder,
       node: find(nodeId),
@@ -190,7 +198,10 @@ export class TestCluster {
         observe: (sessions) => options.observe?.(nodeId, sessions) ?? sessions,
         policy: options.policy,
         ledgerConfirmationMs: options.ledgerConfirmationMs?.(),
-        tamper: ({ witnesses }) => void opened.witnesses.set(nodeId, witnesses),
+        tamper: ({ witnesses, ledger }) => {
+          opened.witnesses.set(nodeId, witnesses);
+          opened.ledgers.set(nodeId, ledger);
+        },
       });
     };
     const member = async (nodeId: string): Promise<ClusterMember> => {

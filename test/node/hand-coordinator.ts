@@ -21,7 +21,7 @@ import { Account } from "../../src/wallet/account.js";
 import type { SigningAnswer, SigningOrder } from "../../src/wallet/peer-signing.js";
 import { type BuiltTransaction, buildTransaction, type OwnOutput } from "../../src/wallet/transaction-builder.js";
 import { finalizeTransaction } from "../../src/wallet/transaction-finalizer.js";
-import { TEST_AUTHORITY } from "./cluster.js";
+import { SLOWNESS, TEST_AUTHORITY } from "./cluster.js";
 
 /** The devnet's chain server on free ports. */
 export function startTestChain(): Promise<ChainServer> {
@@ -42,7 +42,7 @@ export function startTestChain(): Promise<ChainServer> {
 /** Addresses of nobody in these tests. */
 export const RECIPIENT = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080";
 export const THIEF = "bcrt1qrp33g0q5c5txsp9arysrx4k6zdkfs4nce4xj0gdcccefvpysxf3qzf4jry";
-export const timeout = (ms = 20_000): AbortSignal => AbortSignal.timeout(ms);
+export const timeout = (ms = 20_000): AbortSignal => AbortSignal.timeout(ms * SLOWNESS);
 
 export interface PaymentParts {
   readonly recipients: readonly RequestedOutput[];

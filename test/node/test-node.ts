@@ -23,6 +23,9 @@ import { SecretBytes } from "../../src/storage/secret-bytes.js";
 import type { ChainSource } from "../../src/wallet/chain-source.js";
 import { testPrimes } from "../fixtures/parties.js";
 
+/** On a machine that others keep busy, rounds take longer: TEST_SLOWNESS=5 waits five times as long. */
+export const SLOWNESS = Number(process.env["TEST_SLOWNESS"] ?? 1);
+
 export const TEST_AUTHORITY = { name: "treasury", seed: new Uint8Array(32).fill(7) };
 export const quickHash = { memoryKib: 64, passes: 1, lanes: 1 };
 export const testPassphrase = (nodeId: string): SecretBytes =>
@@ -86,8 +89,8 @@ export async function startTestNode(setup: TestNodeSetup, parts: TestNodeParts):
     ? await KeyStore.open(options, { random: systemRandom })
     : await KeyStore.create({ ...options, nodeId }, { random: systemRandom });
   const identity = MessageIdentity.fromPem(nodeId, await readFile(node.identityKeyPath, "utf8"));
-  const patience = { roundTimeoutMs: 3_000, sessionTimeoutMs: 10_000 };
-  const presignPatience = { roundTimeoutMs: 20_000, sessionTimeoutMs: 60_000 };
+  const patience = { roundTimeoutMs: 3_000 * SLOWNESS, sessionTimeoutMs: 10_000 * SLOWNESS };
+  const presignPatience = { roundTimeoutMs: 20_000 * SLOWNESS, sessionTimeoutMs: 60_000 * SLOWNESS };
   const sessions =
     parts.sessions ??
     (await SessionLanes.start(

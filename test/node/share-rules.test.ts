@@ -114,6 +114,7 @@ class Model {
       threshold,
       parties,
       changeCount: 0,
+      supersedes: false,
       createdAtMs: this.#nowMs,
       expiresAtMs: this.#nowMs + 1_000,
     };

@@ -16,6 +16,7 @@ import { listed, type Terminal } from "./terminal.js";
 
 interface ChangeOptions extends GlobalOptions {
   readonly yes?: boolean;
+  readonly giveUpUnfinished?: boolean;
   readonly wait: boolean;
   readonly timeout: string;
 }
@@ -43,6 +44,10 @@ export function addChangeCommands(parent: Command, terminal: Terminal): void {
   const orderCommand = (usage: string): Command =>
     gatewayCommand(parent, usage)
       .option("--yes", "do not ask")
+      .option(
+        "--give-up-unfinished",
+        "take the place of a change that cannot end because one of its nodes is gone for good",
+      )
       .option("--no-wait", "return as soon as the order is recorded")
       .option("--timeout <seconds>", "stop waiting; the change goes on", TIMEOUT_S);
   orderCommand("refresh [wallet]")
@@ -99,7 +104,10 @@ async function order(
     const wallet = await session.wallet(given);
     const terms = termsOf(wallet);
     if (options.yes !== true) await askFirst(session, wallet, terms);
-    const recorded = await submit(session, await signed(session, wallet, terms));
+    const recorded = await submit(
+      session,
+      await signed(session, wallet, { ...terms, supersedes: options.giveUpUnfinished === true }),
+    );
     terminal.progress(`${terms.kind} ${recorded.requestId} is recorded`);
     const change = options.wait ? await followed(session, recorded, timeoutMs) : recorded;
     if (change.state === WalletChangeState.ABANDONED) {
@@ -130,7 +138,11 @@ async function askFirst({ terminal }: Session, wallet: Wallet, { kind, threshold
   throw new InvalidInput("not-confirmed", "nothing was ordered");
 }
 
-async function signed(session: Session, wallet: Wallet, terms: Terms): Promise<SignedWalletChange> {
+async function signed(
+  session: Session,
+  wallet: Wallet,
+  terms: Terms & { readonly supersedes: boolean },
+): Promise<SignedWalletChange> {
   const { client, profile, terminal } = session;
   const { walletId, epoch: baseEpoch, keyDigest: baseKeyDigest } = wallet;
   const signer = await paymentAuthority(profile);

@@ -33,7 +33,8 @@ const NEXT: Readonly<Record<string, string>> = {
   "change-forged": "the nodes know another key for this payment authority; check authority.keyFile in the profile",
   "change-expired": "run the command again; check this machine's clock",
   "change-from-future": "check this machine's clock",
-  "change-running": "'mpc-wallet wallet change' shows how far it is",
+  "change-running":
+    "'mpc-wallet wallet change' shows how far it is; --give-up-unfinished if a node of it is gone for good",
   "change-other-base":
     "the wallet changed meanwhile; look at it with 'mpc-wallet wallet show', then run the command again",
   "change-abandoned": "the old shares sign as before; mend what the message names, then run the command again",

@@ -21,7 +21,8 @@ import { ATTEMPTS_MAX, type VerifiedWalletChange } from "./wallet-change.js";
  *
  *  R1  It signs a PreparedStatement about an attempt after the new share is on its disk beside the current one.
  *  R2  It prepares only what comes after everything that it has prepared or abandoned upon this epoch, and while its
- *      last one is not abandoned by a statement of one of that attempt's parties, it prepares nothing else.
+ *      last one is not abandoned by a statement of one of that attempt's parties, it prepares nothing else, unless an
+ *      order of the authority says that it supersedes unfinished ones.
  *  R3  It erases nothing that it prepared until it switches. It switches once from an epoch: to its last prepared
  *      attempt, upon a certificate of that attempt, in one write; current and other prepared shares are erased by it.
  *  R4  It signs an AbandonedStatement about an attempt that it has not prepared, and never prepares it afterwards.
@@ -37,8 +38,11 @@ import { ATTEMPTS_MAX, type VerifiedWalletChange } from "./wallet-change.js";
  *
  * No fork: honest nodes that are parties of two certified attempts A before B do not switch to A, by the same argument.
  *
+ * Neither argument asks whether what was abandoned, or superseded, could still be certified: that matters for going on.
+ *
  * It always goes on while parties do not lie: either all parties have prepared, and then anybody can collect their
- * statements again; or one has not, and then it can abandon the attempt, and a later one may be prepared. A party that
+ * statements again; or one has not, and then it can abandon the attempt, and a later one may be prepared. When that one
+ * is gone for good, an order that supersedes goes on without it. A party that
  * signs both statements can, with the coordinator's help, stop changes of the wallet and stop it from signing, but it
  * loses no share. The two statements together convict it.
  */

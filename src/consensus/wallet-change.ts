@@ -47,6 +47,8 @@ export interface WalletChangeOrder {
   readonly changeCount: number;
   readonly createdAtMs: number;
   readonly expiresAtMs: number;
+  /** Whether it takes the place of an unfinished order, one of whose parties is gone for good. */
+  readonly supersedes: boolean;
 }
 
 declare const verified: unique symbol;
@@ -150,6 +152,7 @@ function orderOf(message: WalletChangeRequestMessage): WalletChangeOrder {
     changeCount: message.changeCount,
     createdAtMs: Number(message.createdAtMs),
     expiresAtMs: Number(message.expiresAtMs),
+    supersedes: message.supersedes,
   };
 }
 

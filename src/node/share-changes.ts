@@ -49,6 +49,7 @@ import {
   preparedFor,
   requireBase,
   requireCertifiedPackage,
+  requireFree,
   requirePreparable,
   switched,
   withAbandoned,
@@ -173,10 +174,7 @@ export class ShareChanges {
     const held = this.#parts.store.held(change.walletId);
     try {
       const { key } = this.#base(change, held, base);
-      const last = held.prepared.at(-1);
-      if (last !== undefined && !last.abandoned) {
-        requirePreparable(held, { change, attempt: 1, nodeId: this.#options.nodeId });
-      }
+      requireFree(held, { change });
       if (key.scheme === "cggmp24" && this.#joins(change)) await this.#parts.primes.prepare();
     } finally {
       eraseHeld(held);

@@ -30,10 +30,13 @@ export interface Attempt {
   readonly nodeId: string;
 }
 
-const isPrepared = ({ change: { signed }, attempt }: Attempt, prepared: PreparedShares): boolean => {
+const isOfOrder = ({ signed }: VerifiedWalletChange, prepared: PreparedShares): boolean => {
   const known = parseSignedWalletChange(prepared.change);
-  return known !== undefined && prepared.attempt === attempt && sameBytes(changeDigest(known), changeDigest(signed));
+  return known !== undefined && sameBytes(changeDigest(known), changeDigest(signed));
 };
+
+const isPrepared = ({ change, attempt }: Attempt, prepared: PreparedShares): boolean =>
+  prepared.attempt === attempt && isOfOrder(change, prepared);
 
 /** What this node prepared for exactly this attempt. */
 export function preparedFor(held: HeldWallet, attempt: Attempt): PreparedShares | undefined {
@@ -67,16 +70,16 @@ export function requirePreparable(held: HeldWallet, attempt: Attempt): void {
       attempt: attempt.attempt,
     });
   }
-  const last = held.prepared.at(-1);
-  if (last !== undefined && !last.abandoned) {
-    throw new InvalidInput(
-      "change-pending",
-      "another change of this wallet is prepared and neither done nor abandoned",
-      {
-        walletId: change.walletId,
-      },
-    );
-  }
+  requireFree(held, attempt);
+}
+
+/** @throws InvalidInput `change-pending` while another attempt is neither done, abandoned nor superseded */
+export function requireFree({ prepared }: HeldWallet, { change }: Pick<Attempt, "change">): void {
+  const last = prepared.at(-1);
+  if (last === undefined || last.abandoned || (change.supersedes && !isOfOrder(change, last))) return;
+  throw new InvalidInput("change-pending", "another change of this wallet is prepared and neither done nor abandoned", {
+    walletId: change.walletId,
+  });
 }
 
 /** R1 and R2: the held wallet with the new share beside the current one. */

@@ -14,6 +14,7 @@ import type { VerifySignature } from "../consensus/signature.js";
 import { assembleSwitch, verifySwitch } from "../consensus/switch-certificate.js";
 import {
   ATTEMPTS_MAX,
+  type ChangeVerdict,
   changeDigest,
   isExpired,
   parseSignedWalletChange,
@@ -96,6 +97,8 @@ export class WalletChanges {
   readonly #parts: WalletChangesDependencies;
   readonly #running = new Map<string, Promise<void>>();
   readonly #steps = new Map<string, { readonly step: string; readonly waitingFor: readonly string[] }>();
+  /** Attempts that were abandoned everywhere, whatever a node says of them afterwards. */
+  readonly #dead = new Set<string>();
   readonly #stop = new AbortController();
   #cancelDelivery = (): void => {};
   #delivering: Promise<void> | undefined;
@@ -121,8 +124,8 @@ export class WalletChanges {
       if (known.state === "running") this.#begin(walletId);
       return await this.#viewOf(walletId, known);
     }
-    if (known?.state === "running") {
-      const message = "another change of this wallet is under way; see 'mpc-wallet wallet show'";
+    if (known?.state === "running" && !change.supersedes) {
+      const message = "another change of this wallet is under way; see 'mpc-wallet wallet change'";
       throw new InvalidInput("change-running", message, { walletId });
     }
     if (isExpired(change, this.#parts.clock.nowMs())) {
@@ -196,10 +199,18 @@ export class WalletChanges {
     if (await this.#helpLate(wallet, answers)) return "wait";
     const pending = [...answers.values()]
       .flatMap((status) => status.pending ?? [])
-      .find((one) => !one.abandoned && sameBytes(this.#verified(one.change).baseKeyDigest, wallet.view.keyDigest));
+      .find((one) => !one.abandoned && this.#isObstacle(one, wallet, ordered));
     if (pending !== undefined) return await this.#settle(wallet, pending, answers);
     if (record === undefined || ordered === undefined) return "done";
     return await this.#attempt(wallet, record, { change: ordered, answers });
+  }
+
+  /** Whether what a node says that it prepared must be certified or abandoned first. It may say anything. */
+  #isObstacle(pending: Pending, { view }: RegisteredWallet, ordered: VerifiedWalletChange | undefined): boolean {
+    const verdict = this.#verdict(pending.change);
+    if (!verdict.valid || !sameBytes(verdict.change.baseKeyDigest, view.keyDigest)) return false;
+    if (this.#dead.has(attemptName(verdict.change, pending.attempt))) return false;
+    return ordered?.supersedes !== true || sameBytes(verdict.change.digest, ordered.digest);
   }
 
   /** What the nodes prepared is either certified or abandoned; nothing else comes before that. */
@@ -212,17 +223,21 @@ export class WalletChanges {
     const isOfAttempt = (one: Pending | undefined): one is Pending =>
       one !== undefined && one.attempt === pending.attempt && sameBytes(changeDigest(one.change), change.digest);
     const statements = new Map<string, PreparedStatement>();
-    let publicKeyPackage: Uint8Array = new Uint8Array();
+    const packages: Uint8Array[] = [];
     for (const nodeId of change.parties) {
       const own = answers.get(nodeId)?.pending;
       if (!isOfAttempt(own) || own.statement === undefined) continue;
       statements.set(nodeId, own.statement);
-      publicKeyPackage = own.publicKeyPackage;
+      packages.push(own.publicKeyPackage);
     }
     const missing = change.parties.filter((nodeId) => !statements.has(nodeId));
     if (missing.length === 0) {
-      await this.#finish(wallet, assembleSwitch(change, publicKeyPackage, statements));
-      return "again";
+      // Whose package or statement is wrong cannot stop the others by more than its own statement.
+      const certificates = packages.map((publicKeyPackage) => assembleSwitch(change, publicKeyPackage, statements));
+      const certificate = certificates.find((one) => this.#isCertified(wallet, one));
+      if (certificate !== undefined) return await this.#finish(wallet, certificate);
+      this.#note(walletId, "the nodes' statements about new shares do not fit each other", change.parties);
+      return "wait";
     }
     const able = missing.filter((nodeId) => answers.has(nodeId));
     this.#note(walletId, "some nodes prepared new shares, others did not", missing);
@@ -237,7 +252,9 @@ export class WalletChanges {
         ),
       );
       this.#audit("wallet-change-attempt-abandoned", change, { attempt: pending.attempt, by: nodeId });
-      return dropped.every(({ status }) => status === "fulfilled") ? "again" : "wait";
+      if (!dropped.every(({ status }) => status === "fulfilled")) return "wait";
+      this.#dead.add(attemptName(change, pending.attempt));
+      return "again";
     }
     return "wait";
   }
@@ -549,10 +566,14 @@ export class WalletChanges {
   }
 
   #verified(signed: SignedWalletChange): VerifiedWalletChange {
-    const { rules } = this.#options;
-    const verdict = verifyWalletChange(signed, { ...rules, nowMs: this.#parts.clock.nowMs() }, this.#parts.verify);
+    const verdict = this.#verdict(signed);
     if (!verdict.valid) throw refused(verdict.refusal);
     return verdict.change;
+  }
+
+  #verdict(signed: SignedWalletChange): ChangeVerdict {
+    const { rules } = this.#options;
+    return verifyWalletChange(signed, { ...rules, nowMs: this.#parts.clock.nowMs() }, this.#parts.verify);
   }
 
   async #record(walletId: string): Promise<ChangeRecord | undefined> {
@@ -631,6 +652,8 @@ interface Outcome {
 
 /** Answers of a node for which a certificate comes too late to matter. */
 const PAST: ReadonlySet<string> = new Set(["not-a-party"]);
+
+const attemptName = ({ digest }: VerifiedWalletChange, attempt: number): string => `${hex(digest)}/${attempt}`;
 
 const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString("hex");
 

@@ -75,6 +75,26 @@ describe("kill -9 of a node at every step of a change of shares", () => {
     await survives("after prepared write", "node-3", order(wallet, { threshold: 2, parties: back }));
   });
 
+  it("a node that dies for good before it has prepared is reshared away by an order that supersedes", async () => {
+    const { walletId } = wallet;
+    const victim = "node-2";
+    await dies("before prepared write", victim, order(wallet));
+    const parties = ["node-1", "node-4", "node-3"];
+    const without = { threshold: 2, parties };
+    await assert.rejects(firm.application.changeWallet(order(wallet, without)), { code: "change-running" });
+    await firm.application.changeWallet(order(wallet, { ...without, supersedes: true }));
+    let { epoch } = wallet;
+    for (let wait = 0; epoch === wallet.epoch && wait < 1_200; wait++) {
+      await new Promise((resolve) => setTimeout(resolve, 100));
+      ({ epoch } = await firm.application.getWallet(walletId));
+    }
+    await pays(firm, walletId, 20_000n);
+    // It comes back after all, is told, and erases.
+    await firm.cluster.startNode(victim);
+    assert.equal((await changed(firm, walletId)).state, "switched");
+    await assertSwitched();
+  });
+
   it("a coordinator that goes in the middle and has lost its records goes on from what the nodes know", async () => {
     const [victim = ""] = wallet.parties;
     await dies("soon after prepared write", victim, order(wallet));

@@ -26,6 +26,7 @@ export function order(wallet: WalletView, change: Partial<WalletChangeOrder> = {
       threshold,
       parties,
       changeCount: 0,
+      supersedes: false,
       createdAtMs: now,
       expiresAtMs: now + 600_000,
       ...change,

@@ -56,6 +56,7 @@ export class HandChange {
         threshold: this.threshold,
         parties: this.base.parties,
         changeCount: 0,
+        supersedes: false,
         createdAtMs: Date.now(),
         expiresAtMs: Date.now() + 600_000,
         ...order,

@@ -145,6 +145,9 @@ describe("a hostile coordinator that changes shares", () => {
     const fork = hand.sign({ kind: "reshare", threshold: 2, parties: ["node-1", "node-2", "node-4"] });
     await assert.rejects(prepareAt("node-1", fork), code("change-pending"));
     await assert.rejects(prepareAt("node-1", change, 2), code("change-pending"));
+    // Only the authority can give an unfinished order up, by another one: not by a further try of the same.
+    const same = hand.sign({ supersedes: true });
+    await hand.calls.checkChange("node-1", { change: same, base: hand.base }, timeout());
     await assert.rejects(hand.abandonAt("node-1", change), code("change-prepared"));
     await assert.rejects(hand.abandonAt("node-4", change), code("not-a-party"));
     const statement = await other.abandonAt("node-2", other.sign());

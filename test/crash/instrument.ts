@@ -6,7 +6,7 @@ import { basename, dirname, join } from "node:path";
 import { isMainThread } from "node:worker_threads";
 import { fromBinary } from "@bufbuild/protobuf";
 import { PresignatureSchema } from "../../gen/mpcwallet/cggmp24/v1/presign_pb.js";
-import { NonceCommitmentsSchema } from "../../gen/mpcwallet/frost/v1/frost_pb.js";
+import { NonceCommitmentsSchema, PreparedNoncesSchema } from "../../gen/mpcwallet/frost/v1/frost_pb.js";
 import { EnvelopeSchema } from "../../gen/mpcwallet/session/v1/session_pb.js";
 import { PeerCalls } from "../../src/coordinator/peer-calls.js";
 import { profiles } from "../../src/crypto/security-profile.js";
@@ -122,11 +122,16 @@ interface SigningFacts {
 
 const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString("hex");
 
-/** What a signing session signs, and with which presignatures; undefined for other sessions. */
+/** What a signing session signs, and with which presignatures or nonces; undefined for other sessions. */
 function signingFacts(job: SessionJob): SigningFacts | undefined {
   switch (job.kind) {
     case "frost-sign":
-      return { uses: [], messages: job.items.map(({ message }) => hex(message)) };
+      return {
+        uses: job.items.flatMap(({ nonces }) =>
+          nonces === undefined ? [] : [hex(fromBinary(PreparedNoncesSchema, nonces).id)],
+        ),
+        messages: job.items.map(({ message }) => hex(message)),
+      };
     case "cggmp24-sign":
       return {
         uses: job.items.map(({ presignature }) => hex(fromBinary(PresignatureSchema, presignature).id)),

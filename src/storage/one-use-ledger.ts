@@ -263,8 +263,9 @@ export class OneUseLedger {
    * Takes the oldest item that fits and is available, or is set aside for `holder`. When the promise resolves, the
    * tombstone is on disk and the secret is nowhere but in the result. One winner among concurrent calls.
    *
-   * @throws Unavailable "ledger-unconfirmed", "ledger-write-failed" (the item is burned, or was not touched), "ledger-read-failed" (nothing
-   *   has changed), "ledger-row-corrupted" (the row is now a tombstone; another item may be fine)
+   * @throws Unavailable "ledger-unconfirmed", "ledger-write-failed" (the item is burned, or was not touched),
+   *   "ledger-read-failed" (nothing has changed), "ledger-row-corrupted" (the row is now a tombstone; another item may
+   *   be fine)
    */
   async take(filter: ItemFilter, holder?: string): Promise<OneUseItem | undefined> {
     this.#assertGiving();

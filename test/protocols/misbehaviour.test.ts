@@ -1,17 +1,17 @@
 import assert from "node:assert/strict";
-import { execFileSync } from "node:child_process";
 import { describe, it } from "node:test";
-import { type DescMessage, type MessageShape, toJsonString } from "@bufbuild/protobuf";
-import { type Evidence, EvidenceSchema } from "../../gen/mpcwallet/session/v1/session_pb.js";
-import { Point, Scalar, scalar } from "../../src/crypto/curve.js";
+import type { DescMessage, MessageShape } from "@bufbuild/protobuf";
+import type { Evidence } from "../../gen/mpcwallet/session/v1/session_pb.js";
+import { Scalar, scalar } from "../../src/crypto/curve.js";
 import { PeerFault } from "../../src/crypto/fault.js";
 import { type FrostSigning, frostSign } from "../../src/protocols/frost/sign.js";
-import { encodePublicKeyPackage, type KeyShare } from "../../src/protocols/key-share.js";
+import type { KeyShare } from "../../src/protocols/key-share.js";
 import { type KeygenParameters, keygen } from "../../src/protocols/keygen.js";
 import { decodeEnvelope, encodeEnvelope, signEnvelope } from "../../src/session/envelope.js";
 import { type PartyId, partyId } from "../../src/session/party.js";
 import type { Protocol, Round } from "../../src/session/protocol.js";
 import type { SessionContext } from "../../src/session/session.js";
+import { askJudge } from "../misbehaviour/scene.js";
 import {
   cheating,
   evidenceOf,
@@ -22,7 +22,6 @@ import {
   signAs,
   simulate,
 } from "../session/simulation.js";
-import type { JudgeInput } from "./judge-process.js";
 
 const CHEAT = 3;
 
@@ -77,90 +76,11 @@ const keygenRun: Run<KeygenParameters, undefined, KeyShare> = {
 
 // biome-ignore lint/suspicious/noExplicitAny: a cheat reaches into messages of every type by field name
 type Loose = any;
-const flip = (bytes: Uint8Array): void => {
-  bytes[bytes.length - 1] = (bytes[bytes.length - 1] ?? 0) ^ 1;
-};
 const otherScalar = (m: { be32: Uint8Array }): void => {
   m.be32 = Scalar.toBytes(scalar(BigInt(`0x${Buffer.from(m.be32).toString("hex")}`) + 1n));
 };
-const otherPoint = (m: { sec1: Uint8Array }): void => {
-  m.sec1 = Point.parse(m.sec1).plus(Point.base).toBytes();
-};
 
 describe("key generation names whoever", () => {
-  const cheats: readonly {
-    name: string;
-    round: string;
-    check: string;
-    change: (m: Loose) => void;
-    victims?: number[];
-  }[] = [
-    { name: "commits to something else", round: "commitment", check: "opens-commitment", change: (m) => flip(m.hash) },
-    { name: "opens another rid", round: "opening", check: "opens-commitment", change: (m) => flip(m.rid) },
-    { name: "opens another chain code", round: "opening", check: "opens-commitment", change: (m) => flip(m.chainCode) },
-    {
-      name: "opens another constant term",
-      round: "opening",
-      check: "opens-commitment",
-      change: (m) => otherPoint(m.coefficients[0]),
-    },
-    {
-      name: "opens another coefficient",
-      round: "opening",
-      check: "opens-commitment",
-      change: (m) => otherPoint(m.coefficients[1]),
-    },
-    {
-      name: "opens another Schnorr commitment",
-      round: "opening",
-      check: "opens-commitment",
-      change: (m) => otherPoint(m.schnorrCommitment),
-    },
-    { name: "opens another blinding", round: "opening", check: "opens-commitment", change: (m) => flip(m.blinding) },
-    {
-      name: "sends a coefficient too many",
-      round: "opening",
-      check: "malformed",
-      change: (m) => m.coefficients.push(m.coefficients[0]),
-    },
-    { name: "sends a coefficient too few", round: "opening", check: "malformed", change: (m) => m.coefficients.pop() },
-    {
-      name: "sends a point off the curve",
-      round: "opening",
-      check: "malformed",
-      change: (m) => m.coefficients[0].sec1.fill(5, 1),
-    },
-    {
-      name: "sends an identity point",
-      round: "opening",
-      check: "malformed",
-      change: (m) => (m.coefficients[0].sec1 = Uint8Array.of(0)),
-    },
-    {
-      name: "sends no Schnorr commitment",
-      round: "opening",
-      check: "malformed",
-      change: (m) => delete m.schnorrCommitment,
-    },
-    { name: "sends a short rid", round: "opening", check: "malformed", change: (m) => (m.rid = m.rid.subarray(1)) },
-    { name: "sends a wrong share", round: "share", check: "share-on-polynomial", change: (m) => otherScalar(m.share) },
-    { name: "sends a zero share", round: "share", check: "share-on-polynomial", change: (m) => m.share.be32.fill(0) },
-    { name: "sends a share of q or more", round: "share", check: "malformed", change: (m) => m.share.be32.fill(0xff) },
-    { name: "sends no share", round: "share", check: "malformed", change: (m) => delete m.share },
-    { name: "proves something else", round: "proof", check: "knows-share", change: (m) => otherScalar(m.response) },
-    {
-      name: "sends a response of q or more",
-      round: "proof",
-      check: "malformed",
-      change: (m) => m.response.be32.fill(0xff),
-    },
-  ];
-  for (const { name, ...cheat } of cheats) {
-    it(name, () => {
-      assertCaught(keygenRun, cheat);
-    });
-  }
-
   it("sends a wrong share to one party only: that party alone proves it", () => {
     assertCaught(keygenRun, {
       round: "share",
@@ -192,110 +112,12 @@ function frostRun(): Run<FrostSigning, Scalar, readonly Uint8Array[]> {
 
 describe("FROST signing names whoever", () => {
   const signing = frostRun();
-  const cheats: readonly { name: string; round: string; check: string; change: (m: Loose) => void }[] = [
-    {
-      name: "sends a wrong share for the first message",
-      round: "shares",
-      check: "signature-share",
-      change: (m) => otherScalar(m.shares[0]),
-    },
-    {
-      name: "sends a wrong share for the second message",
-      round: "shares",
-      check: "signature-share",
-      change: (m) => otherScalar(m.shares[1]),
-    },
-    { name: "sends a zero share", round: "shares", check: "signature-share", change: (m) => m.shares[0].be32.fill(0) },
-    { name: "swaps its shares", round: "shares", check: "signature-share", change: (m) => m.shares.reverse() },
-    { name: "sends a share too few", round: "shares", check: "malformed", change: (m) => m.shares.pop() },
-    { name: "sends a share too many", round: "shares", check: "malformed", change: (m) => m.shares.push(m.shares[0]) },
-    {
-      name: "sends a share of q or more",
-      round: "shares",
-      check: "malformed",
-      change: (m) => m.shares[0].be32.fill(0xff),
-    },
-    {
-      name: "commits to another hiding nonce",
-      round: "nonces",
-      check: "signature-share",
-      change: (m) => otherPoint(m.commitments[0].hiding),
-    },
-    {
-      name: "commits to another binding nonce",
-      round: "nonces",
-      check: "signature-share",
-      change: (m) => otherPoint(m.commitments[1].binding),
-    },
-    {
-      name: "sends an identity nonce",
-      round: "nonces",
-      check: "malformed",
-      change: (m) => (m.commitments[0].hiding.sec1 = Uint8Array.of(0)),
-    },
-    { name: "sends a commitment too few", round: "nonces", check: "malformed", change: (m) => m.commitments.pop() },
-  ];
-  for (const { name, ...cheat } of cheats) {
-    // A party that publishes a nonce commitment that is not its own cannot sign by itself: its cheat is the mismatch.
-    it(name, () => {
-      assertCaught(signing, cheat);
-    });
-  }
+  it("swaps its shares", () => {
+    assertCaught(signing, { round: "shares", check: "signature-share", change: (m: Loose) => m.shares.reverse() });
+  });
 });
 
 describe("a judge in another process", () => {
-  const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString("hex");
-  function ask(context: SessionContext<unknown>, session: JudgeInput["session"], evidence: Evidence): string {
-    const parties = context.group.parties.map(({ id, nodeId, identityKey }) => ({
-      id,
-      nodeId,
-      identityKey: hex(identityKey),
-    }));
-    const input: JudgeInput = {
-      sessionId: hex(context.sessionId),
-      parties,
-      session,
-      evidence: toJsonString(EvidenceSchema, evidence),
-    };
-    const options = { input: JSON.stringify(input), encoding: "utf8" } as const;
-    return execFileSync(process.execPath, ["dist/test/protocols/judge-process.js"], options).trim();
-  }
-  const innocent = ({ accuser }: Evidence): number => [1, 2].find((id) => id !== accuser) ?? 0;
-  const keygenSession = { protocol: "keygen", pub: keygenRun.pub } as const;
-
-  it("confirms a bad DKG share, and nothing against anybody else", () => {
-    const evidence = assertCaught(keygenRun, {
-      round: "share",
-      check: "share-on-polynomial",
-      change: (m: Loose) => otherScalar(m.share),
-    });
-    const { context } = simulate(keygenRun);
-    assert.equal(ask(context, keygenSession, evidence), "guilty");
-    assert.equal(ask(context, keygenSession, { ...evidence, accused: innocent(evidence) }), "not proved");
-  });
-
-  it("confirms a bad FROST share, and nothing against anybody else", () => {
-    const signing = frostRun();
-    const evidence = assertCaught(signing, {
-      round: "shares",
-      check: "signature-share",
-      change: (m: Loose) => otherScalar(m.shares[0]),
-    });
-    const session = {
-      protocol: "frost-sign",
-      key: hex(encodePublicKeyPackage(signing.pub.key)),
-      items: signing.pub.items.map(({ message, bip32Tweak }) => ({
-        message: hex(message),
-        bip32Tweak: bip32Tweak.toString(16),
-      })),
-      authorization: hex(signing.pub.authorization),
-    } as const;
-    const { context } = simulate(signing);
-    assert.equal(ask(context, session, evidence), "guilty");
-    assert.equal(ask(context, session, { ...evidence, accused: innocent(evidence) }), "not proved");
-    assert.equal(ask(context, { ...session, authorization: "00" }, evidence), "not proved", "another session");
-  });
-
   it("confirms an equivocating broadcaster, and nothing against anybody else", () => {
     // Party 1 gets another commitment than party 2, both signed by the cheat.
     const outcome = simulate({
@@ -313,7 +135,7 @@ describe("a judge in another process", () => {
     const [evidence] = evidenceOf(outcome.progress.get(partyId(1)));
     assert.ok(evidence !== undefined && evidence.check === "equivocation");
     assert.equal(evidence.accused, CHEAT);
-    assert.equal(ask(outcome.context, keygenSession, evidence), "guilty");
-    assert.equal(ask(outcome.context, keygenSession, { ...evidence, accused: 2 }), "not proved");
+    const accusations = [evidence, { ...evidence, accused: 2 }];
+    assert.deepEqual(askJudge(keygen.name, outcome.context, accusations), [true, false]);
   });
 });

@@ -7,7 +7,9 @@ import { signPaymentRequest } from "../../src/consensus/payment-request.js";
 import type { Coordinator, CoordinatorOptions } from "../../src/coordinator/coordinator.js";
 import { signEd25519 } from "../../src/crypto/ed25519.js";
 import { type ChainServer, startChainServer } from "../../src/devnet/chain/server.js";
+import type { MessageIdentity } from "../../src/network/identity/message-identity.js";
 import { systemClock, systemRandom } from "../../src/node/ambient.js";
+import type { SessionRunner } from "../../src/node/session-pool.js";
 import { AuditDatabase } from "../../src/storage/audit-database.js";
 import { EsploraChainSource } from "../../src/storage/chain/esplora.js";
 import { DatabaseAuditTrail } from "../../src/storage/database-audit-trail.js";
@@ -43,7 +45,10 @@ export class PayingFirm {
     return this.coordinator.application;
   }
 
-  static async start(options: { readonly pool: CoordinatorOptions["pool"] }): Promise<PayingFirm> {
+  static async start(options: {
+    readonly pool: CoordinatorOptions["pool"];
+    readonly sessions?: (identity: MessageIdentity) => SessionRunner;
+  }): Promise<PayingFirm> {
     const server = await startChainServer(
       {
         port: 0,
@@ -57,7 +62,8 @@ export class PayingFirm {
       { clock: systemClock, onFault: (fault) => assert.fail(String(fault)) },
     );
     const chain = new EsploraChainSource({ url: server.esploraUrl }, { clock: systemClock, random: systemRandom });
-    const cluster = await TestCluster.start({ nodes: 5, chain });
+    const { sessions } = options;
+    const cluster = await TestCluster.start({ nodes: 5, chain, ...(sessions === undefined ? {} : { sessions }) });
     const database = await AuditDatabase.embedded();
     await database.migrate();
     const audit = new DatabaseAuditTrail({}, { database, clock: systemClock });

@@ -63,6 +63,12 @@ export const Scalar = {
     return Curve.Fn.pow(a, q - 2n) as Scalar;
   },
 
+  /** a^-1 by Euclid, four times as fast. Variable time, public inputs only. Refuses 0. */
+  invertPublic(a: Scalar): Scalar {
+    if (a === 0n) throw new InvalidInput("scalar-zero", "zero has no inverse");
+    return Curve.Fn.inv(a) as Scalar;
+  },
+
   /** Uniform in [0, q), by rejection. */
   random(random: Random): Scalar {
     for (;;) {
@@ -230,7 +236,7 @@ export function lagrangeCoefficient(index: number, indices: readonly number[]): 
     numerator *= BigInt(j); //         λ_i = Π_{j≠i} j / (j - i)
     denominator *= BigInt(j - index);
   }
-  return Scalar.times(scalar(numerator), Scalar.invert(scalar(denominator)));
+  return Scalar.times(scalar(numerator), Scalar.invertPublic(scalar(denominator)));
 }
 
 /** Party indices are distinct integers from 1 to 65535 (InvalidInput otherwise). */

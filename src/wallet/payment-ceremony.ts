@@ -31,7 +31,12 @@ import type { PaymentStore } from "./payment-store.js";
 import type { JudgeEvidence, PeerSigning, SigningOrder } from "./peer-signing.js";
 import type { PeerVoting } from "./peer-voting.js";
 import type { PresignatureSupply, ReservedPresignatures } from "./presignature-pool.js";
-import { claimedProposalDigest, decodeProposedTransaction, outpointName } from "./proposed-transaction.js";
+import {
+  claimedProposalDigest,
+  decodeProposedTransaction,
+  outpointName,
+  type ProposedTransaction,
+} from "./proposed-transaction.js";
 import { SignerChoice } from "./signer-choice.js";
 import { type AttemptFailure, attemptSigning, failureCode } from "./signing-attempt.js";
 import { type BuiltTransaction, buildTransaction, type OwnOutput } from "./transaction-builder.js";
@@ -152,6 +157,7 @@ export class PaymentCeremony {
   #round: VoteRound | undefined;
   #reservation: Reservation | undefined;
   #changeIndex: number | undefined;
+  #decoded: { readonly psbt: Uint8Array; readonly proposed: ProposedTransaction } | undefined;
   #writes: Promise<void> = Promise.resolve();
   #unwritten = false;
   /** Transitions made since the last one that was written. */
@@ -319,8 +325,7 @@ export class PaymentCeremony {
 
   /** After a crash: the coins of the transaction that was proposed. */
   async #reserveAgain(): Promise<void> {
-    const proposed = decodeProposedTransaction(this.#record.state.psbt);
-    if (proposed === undefined) throw new Bug("own PSBT does not decode");
+    const proposed = this.#proposedBy(this.#record.state.psbt);
     const result = await this.#parts.reservations.reserve(this.#record.paymentId, proposed.inputs);
     if ("reservation" in result) this.#reservation = result.reservation;
     else throw new Unavailable("coins-contended", "the coins of this payment are taken");
@@ -333,8 +338,7 @@ export class PaymentCeremony {
     const lifetimeMs = Math.min(this.#options.proposalLifetimeMs, REPLAY_WINDOW_MS - CERTIFICATE_MARGIN_MS);
     const expiresAtMs = Math.floor(Math.min(clock.nowMs() + lifetimeMs, this.#request.expiresAtMs));
     const psbt = build?.psbt ?? this.#record.state.psbt;
-    const proposed = decodeProposedTransaction(psbt);
-    if (proposed === undefined) throw new Bug("own PSBT does not decode");
+    const proposed = this.#proposedBy(psbt);
     const proposal = create(PaymentProposalSchema, {
       request: this.#record.signedRequest,
       psbt,
@@ -477,8 +481,7 @@ export class PaymentCeremony {
     const { account, threshold, roster } = this.#wallet;
     const { walletId, scheme } = account;
     const parties = [...roster.keys()];
-    const proposed = decodeProposedTransaction(this.#record.state.psbt);
-    if (proposed === undefined) throw new Bug("own PSBT does not decode");
+    const proposed = this.#proposedBy(this.#record.state.psbt);
     const wallet = { walletId, scheme, threshold, parties };
     const order = { wallet, count: proposed.inputs.length, willing: () => this.#willing(round) };
     const expired = new AbortController();
@@ -515,6 +518,15 @@ export class PaymentCeremony {
     throw new Ending("abandoned", failureOf("too-few-signers", "too few approvers can still sign", culprits));
   }
 
+  /** The own transaction, to be read only; decoded once, because each step of a payment wants it. */
+  #proposedBy(psbt: Uint8Array): ProposedTransaction {
+    if (this.#decoded?.psbt === psbt) return this.#decoded.proposed;
+    const proposed = decodeProposedTransaction(psbt);
+    if (proposed === undefined) throw new Bug("own PSBT does not decode");
+    this.#decoded = { psbt, proposed };
+    return proposed;
+  }
+
   #proposal(): PaymentProposal {
     return create(PaymentProposalSchema, {
       request: this.#record.signedRequest,
@@ -544,8 +556,7 @@ export class PaymentCeremony {
     const { clock } = this.#parts;
     const started = { startedAtMs: clock.nowMs(), startedMonotonicMs: clock.monotonicMs() };
     const { psbt } = this.#record.state;
-    const proposed = decodeProposedTransaction(psbt);
-    if (proposed === undefined) throw new Bug("own PSBT does not decode");
+    const proposed = this.#proposedBy(psbt);
     const keys = proposed.inputs.map(({ claimedDerivation }) => {
       if (claimedDerivation === undefined) throw new Bug("own input without derivation");
       return this.#wallet.account.derive(claimedDerivation.path);
@@ -614,8 +625,8 @@ export class PaymentCeremony {
         ),
       });
     }
-    const proposed = decodeProposedTransaction(this.#record.state.psbt);
-    this.#parts.utxos.markSpent(this.#wallet.account.walletId, proposed?.inputs.map(outpointName) ?? []);
+    const { inputs } = this.#proposedBy(this.#record.state.psbt);
+    this.#parts.utxos.markSpent(this.#wallet.account.walletId, inputs.map(outpointName));
     this.#changeIndex = undefined;
     await this.#apply({ type: "accepted" });
     this.#notify();

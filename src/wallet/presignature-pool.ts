@@ -96,8 +96,8 @@ const REMEMBERED_MAX = 100_000;
 /** Votes of further nodes may bring a set that has presignatures. */
 const BALLOT_PATIENCE_MS = 500;
 const BALLOT_POLL_MS = 50;
-/** A set whose presigning failed is left alone for a while. */
-const RETRY_MS = 60_000;
+/** A set whose presigning failed is left alone for a while; nonces cost little to try again. */
+const RETRY_MS: Readonly<Record<Scheme, number>> = { cggmp24: 60_000, frost: 5_000 };
 const FAILED = "/pools/failed/";
 
 const SCHEMES: readonly Scheme[] = ["frost", "cggmp24"];
@@ -335,7 +335,7 @@ export class PresignaturePool implements PoolMonitor, PresignatureSupply {
       await this.#make(wallet, poorest, { count, signal });
     } catch (error) {
       if (signal.aborted) return false;
-      retryAtMs.set(keyOf(poorest), clock.monotonicMs() + RETRY_MS);
+      retryAtMs.set(keyOf(poorest), clock.monotonicMs() + RETRY_MS[wallet.scheme]);
       onError(error, { walletId: wallet.walletId, signers: poorest });
     }
     return true;

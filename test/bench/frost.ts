@@ -15,11 +15,14 @@ import {
 import { Point, Scalar, scalar } from "../../src/crypto/curve.js";
 import { ed25519PrivateKey, signEd25519 } from "../../src/crypto/ed25519.js";
 import { isPoint, isScalar } from "../../src/protocols/element-shape.js";
+import { prepareNonces } from "../../src/protocols/frost/prepare-nonces.js";
+import { PreparedNonces } from "../../src/protocols/frost/prepared-nonces.js";
 import { type FrostSigning, frostSign, type SigningItem } from "../../src/protocols/frost/sign.js";
+import { frostSignPrepared } from "../../src/protocols/frost/sign-prepared.js";
 import { outputKey } from "../../src/protocols/frost/taproot.js";
 import type { KeyShare, PublicKeyPackage } from "../../src/protocols/key-share.js";
 import { keygen } from "../../src/protocols/keygen.js";
-import type { PartyId } from "../../src/session/party.js";
+import { type PartyId, partyId } from "../../src/session/party.js";
 import {
   broadcast,
   type Participant,
@@ -239,9 +242,44 @@ const generated = Array.from({ length: Math.ceil(runs / 3) }, (_, index) => meas
 const shares = generated[0]?.outputs ?? new Map<PartyId, KeyShare>();
 report("key generation, 3 of 5", 0, generated);
 
+/** Nonces first, then one round with them; keys are the nodes' own, remembered between sessions as nodes do. */
+function measurePrepared(items: readonly SigningItem[], authorization: Uint8Array, seed: string) {
+  const ids = [1, 3, 5];
+  const keyOf = (party: PartyId): KeyShare => shares.get(party) ?? fail();
+  const secretShare = (party: PartyId): Scalar => keyOf(party).secretShare;
+  const pub = { key: keyOf(partyId(1)), count: items.length };
+  const made = measure({ protocol: prepareNonces, ids, pub, secret: secretShare, seed });
+  const named = items.map((item, index) => ({
+    ...item,
+    noncesId: made.outputs.get(partyId(1))?.[index]?.id ?? fail(),
+  }));
+  const stored = new Map([...made.outputs].map(([party, all]) => [party, all.map((nonces) => nonces.encode())]));
+  const signed = measure({
+    protocol: frostSignPrepared,
+    ids,
+    pub: { key: pub.key, items: named, authorization },
+    pubOf: (party) => ({ key: keyOf(party), items: named, authorization }),
+    secret: (party) => ({
+      secretShare: secretShare(party),
+      nonces: stored.get(party)?.map((bytes) => PreparedNonces.decode(bytes)) ?? [],
+    }),
+    seed: `${seed}/sign`,
+  });
+  const [signatures] = signed.outputs.values();
+  for (const [at, { message, bip32Tweak }] of items.entries()) {
+    const { xOnly } = outputKey(pub.key, bip32Tweak);
+    if (!schnorr.verify(signatures?.[at] ?? new Uint8Array(), message, xOnly)) throw new Error("does not verify");
+  }
+  return { made, signed };
+}
+function fail(): never {
+  throw new Error("incomplete");
+}
+
 const contenders = { "noble-curves": nobleSign, ours: frostSign, "session engine alone": emptySign };
 for (const inputs of [1, 10]) {
   const samples = new Map<string, Sample<readonly Uint8Array[]>[]>();
+  const preparations: Sample<unknown>[] = [];
   const count = inputs === 1 ? runs : Math.ceil(runs / 3);
   const warmUp = inputs === 1 ? 20 : 3;
   for (let index = -warmUp; index < count; index++) {
@@ -272,7 +310,12 @@ for (const inputs of [1, 10]) {
       }
       if (index >= 0) samples.set(name, [...(samples.get(name) ?? []), sample]);
     }
+    const { made, signed } = measurePrepared(items, authorization, `prepared ${inputs} ${index}`);
+    if (index < 0) continue;
+    samples.set("ours, nonces ready", [...(samples.get("ours, nonces ready") ?? []), signed]);
+    preparations.push(made);
   }
+  report(`nonces for ${inputs} input${inputs === 1 ? "" : "s"}`, inputs, preparations);
   for (const [name, all] of samples) report(`sign ${inputs} input${inputs === 1 ? "" : "s"}, ${name}`, inputs, all);
 }
 

@@ -8,6 +8,7 @@ import { type AuditVerdict, verifyTrail } from "../../src/coordinator/audit-veri
 import type { Coordinator, CoordinatorOptions } from "../../src/coordinator/coordinator.js";
 import { signEd25519 } from "../../src/crypto/ed25519.js";
 import { type ChainServer, startChainServer } from "../../src/devnet/chain/server.js";
+import type { MessageIdentity } from "../../src/network/identity/message-identity.js";
 import { systemClock, systemRandom } from "../../src/node/ambient.js";
 import type { SessionRunner } from "../../src/node/session-pool.js";
 import { AuditDatabase } from "../../src/storage/audit-database.js";
@@ -62,6 +63,7 @@ export class PayingFirm {
     /** Each node a process of its own. */
     readonly processes?: boolean;
     readonly observe?: (nodeId: string, sessions: SessionRunner) => SessionRunner;
+    readonly sessions?: (identity: MessageIdentity) => SessionRunner;
   }): Promise<PayingFirm> {
     const server = await startChainServer(
       {
@@ -76,12 +78,13 @@ export class PayingFirm {
       { clock: systemClock, onFault: (fault) => assert.fail(String(fault)) },
     );
     const chain = new EsploraChainSource({ url: server.esploraUrl }, { clock: systemClock, random: systemRandom });
-    const { observe } = options;
+    const { observe, sessions } = options;
     const cluster = await TestCluster.start({
       nodes: options.nodes ?? 5,
       chain,
       ...(options.processes === true ? { chainUrl: server.esploraUrl } : {}),
       ...(observe === undefined ? {} : { observe }),
+      ...(sessions === undefined ? {} : { sessions }),
     });
     const database = await AuditDatabase.embedded();
     await database.migrate();

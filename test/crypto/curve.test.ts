@@ -109,9 +109,11 @@ describe("curve", () => {
     assert.throws(() => Scalar.fromProto(create(ScalarSchema, {})), refusal("scalar-length"));
     assert.equal(scalar(-1n), q - 1n);
     assert.throws(() => Scalar.invert(Scalar.zero), refusal("scalar-zero"));
+    assert.throws(() => Scalar.invertPublic(Scalar.zero), refusal("scalar-zero"));
     for (let index = 0; index < 50; index++) {
       const a = Scalar.randomNonZero(random);
       assert.equal(Scalar.times(a, Scalar.invert(a)), 1n);
+      assert.equal(Scalar.invertPublic(a), Scalar.invert(a));
     }
   });
 

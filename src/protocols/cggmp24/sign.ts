@@ -130,7 +130,7 @@ export function signShare(presignature: Presignature, groupKey: Point, request: 
   const { m, r, rho, tau } = equationOf(presignature.public, groupKey, request);
   const key = Scalar.plus(keyShare, Scalar.times(tau, nonceShare)); // χ̃_i + τ k̃_i
   const sum = Scalar.plus(Scalar.times(m, nonceShare), Scalar.times(r, key));
-  return Scalar.times(Scalar.invert(rho), sum); // σ_i = ρ^-1 (m k̃_i + r (χ̃_i + τ k̃_i))
+  return Scalar.times(Scalar.invertPublic(rho), sum); // σ_i = ρ^-1 (m k̃_i + r (χ̃_i + τ k̃_i))
 }
 
 /** Whether σ_j is the share of that signer. Public inputs only. Total for a request that was signed. */

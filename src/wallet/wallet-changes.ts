@@ -96,6 +96,9 @@ export class WalletChanges {
   readonly #options: WalletChangesOptions;
   readonly #parts: WalletChangesDependencies;
   readonly #running = new Map<string, Promise<void>>();
+  /** Wallets that were asked for while their driver ran. */
+  readonly #wanted = new Set<string>();
+  readonly #turns = new Map<string, Promise<unknown>>();
   readonly #steps = new Map<string, { readonly step: string; readonly waitingFor: readonly string[] }>();
   /** Attempts that were abandoned everywhere, whatever a node says of them afterwards. */
   readonly #dead = new Set<string>();
@@ -118,12 +121,15 @@ export class WalletChanges {
     const signed = parseSignedWalletChange(bytes);
     if (signed === undefined) throw new InvalidInput("change-malformed", "the order does not decode");
     const change = this.#verified(signed);
-    const { walletId, requestId, expiresAtMs } = change;
+    const record = await this.#turn(change.walletId, () => this.#accept(change));
+    if (record.state === "running") this.#begin(change.walletId);
+    return await this.#viewOf(change.walletId, record);
+  }
+
+  async #accept(change: VerifiedWalletChange): Promise<ChangeRecord> {
+    const { walletId, requestId, expiresAtMs, signed } = change;
     const known = await this.#record(walletId);
-    if (known !== undefined && sameBytes(changeDigest(known.signed), change.digest)) {
-      if (known.state === "running") this.#begin(walletId);
-      return await this.#viewOf(walletId, known);
-    }
+    if (known !== undefined && sameBytes(changeDigest(known.signed), change.digest)) return known;
     if (known?.state === "running" && !change.supersedes) {
       const message = "another change of this wallet is under way; see 'mpc-wallet wallet change'";
       throw new InvalidInput("change-running", message, { walletId });
@@ -138,8 +144,7 @@ export class WalletChanges {
       ...termsOf(change),
       authority: change.authority,
     });
-    this.#begin(walletId);
-    return await this.#viewOf(walletId, record);
+    return record;
   }
 
   /** The newest change of a wallet; undefined when there was none. */
@@ -161,14 +166,22 @@ export class WalletChanges {
   }
 
   #begin(walletId: string): void {
-    if (this.#running.has(walletId) || this.#stop.signal.aborted) return;
+    if (this.#stop.signal.aborted) return;
+    if (this.#running.has(walletId)) {
+      // The driver may have looked already and be about to end.
+      this.#wanted.add(walletId);
+      return;
+    }
     const run = this.#drive(walletId)
       .catch((error: unknown) => {
-        if (!this.#stop.signal.aborted) this.#parts.onError(error, walletId);
+        if (this.#stop.signal.aborted) return;
+        this.#parts.onError(error, walletId);
+        if (error instanceof Unavailable) this.#parts.clock.after(REDELIVER_MS, () => this.#begin(walletId));
       })
       .finally(() => {
         this.#running.delete(walletId);
         this.#steps.delete(walletId);
+        if (this.#wanted.delete(walletId)) this.#begin(walletId);
       });
     this.#running.set(walletId, run);
   }
@@ -297,7 +310,8 @@ export class WalletChanges {
     }
     if (ready.some(({ error }) => error !== undefined)) return await this.#failed(record, ready);
     const attempt = record.attempt + 1;
-    const tried = await this.#write(walletId, { ...record, attempt });
+    const tried = await this.#progress(walletId, { ...record, attempt });
+    if (tried === undefined) return "again";
     this.#note(walletId, `the nodes make new shares, try ${attempt}`, []);
     const session = { ...check, attempt, dealers, sessionId: random.bytes(16) };
     const prepared = await this.#all(everybody, this.#options.prepareTimeoutMs, (nodeId, signal) =>
@@ -315,13 +329,13 @@ export class WalletChanges {
     if (worst === undefined) throw new Bug("a try failed without a failure");
     const change = this.#verified(record.signed);
     const code = failureCode(worst.error);
-    await this.#write(change.walletId, { ...record, code, message: `${worst.nodeId}: ${messageOf(worst.error)}` });
+    await this.#progress(change.walletId, { ...record, code, message: `${worst.nodeId}: ${messageOf(worst.error)}` });
     this.#audit("wallet-change-attempt-failed", change, { attempt: record.attempt, nodeId: worst.nodeId, code });
     return "wait";
   }
 
-  async #abandon(change: VerifiedWalletChange, record: ChangeRecord): Promise<"done"> {
-    await this.#write(change.walletId, { ...record, state: "abandoned" });
+  async #abandon(change: VerifiedWalletChange, record: ChangeRecord): Promise<"done" | "again"> {
+    if ((await this.#progress(change.walletId, { ...record, state: "abandoned" })) === undefined) return "again";
     this.#audit("wallet-change-abandoned", change, { attempts: record.attempt, code: record.code });
     return "done";
   }
@@ -411,13 +425,8 @@ export class WalletChanges {
     });
     await Promise.all(told);
     await (renewed ?? renew());
-    const record = await this.#record(walletId);
-    const mine = record !== undefined && sameBytes(changeDigest(record.signed), change.digest);
-    if (record === undefined || mine) {
-      const { attempt } = certified;
-      const signed = change.signed;
-      await this.#write(walletId, { signed, state: "switched", attempt, code: "", message: "" });
-    }
+    const { attempt } = certified;
+    await this.#progress(walletId, { signed: change.signed, state: "switched", attempt, code: "", message: "" });
     this.#audit("wallet-switched", change, {
       kind: change.kind,
       ...termsOf(change),
@@ -593,6 +602,23 @@ export class WalletChanges {
     const bytes = toBinary(WalletChangeRecordSchema, message);
     if (await this.#parts.coordination.put(RECORDS + walletId, bytes)) return record;
     throw new Unavailable("not-leading", "another coordinator leads now");
+  }
+
+  /** How far an order is, unless another has taken its place meanwhile: then undefined, and nothing is written. */
+  #progress(walletId: string, change: Omit<ChangeRecord, "changedAtMs">): Promise<ChangeRecord | undefined> {
+    return this.#turn(walletId, async () => {
+      const known = await this.#record(walletId);
+      const isOther = known !== undefined && !sameBytes(changeDigest(known.signed), changeDigest(change.signed));
+      return isOther ? undefined : await this.#write(walletId, change);
+    });
+  }
+
+  /** One reader and writer of a wallet's record at a time. */
+  #turn<T>(walletId: string, work: () => Promise<T>): Promise<T> {
+    const before = this.#turns.get(walletId) ?? Promise.resolve();
+    const turn = before.catch(() => undefined).then(work);
+    this.#turns.set(walletId, turn);
+    return turn;
   }
 
   async #viewOf(walletId: string, record: ChangeRecord): Promise<WalletChangeView> {

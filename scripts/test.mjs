@@ -1,4 +1,5 @@
-// Runs the compiled tests with Node's own runner. Words after `npm test --` choose files by a part of their path.
+// Runs the compiled tests with Node's own runner. Words after `npm test --` choose files by a part of their path. With
+// `--long` (`npm run test:long`) it runs the files that take minutes, named *.long.ts, instead of the suite.
 import { spawnSync } from "node:child_process";
 import { readdirSync } from "node:fs";
 import { dirname, join, relative } from "node:path";
@@ -6,11 +7,12 @@ import { fileURLToPath } from "node:url";
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
 const wanted = process.argv.slice(2).filter((word) => !word.startsWith("-"));
-const options = process.argv.slice(2).filter((word) => word.startsWith("-"));
+const long = process.argv.includes("--long");
+const options = process.argv.slice(2).filter((word) => word.startsWith("-") && word !== "--long");
 
 const files = readdirSync(join(root, "dist", "test"), { recursive: true })
   .map((name) => join("dist", "test", String(name)))
-  .filter((name) => name.endsWith(".test.js"))
+  .filter((name) => name.endsWith(long ? ".long.js" : ".test.js"))
   .filter((name) => wanted.length === 0 || wanted.some((word) => relative("dist/test", name).includes(word)))
   .sort();
 if (files.length === 0) {
@@ -22,7 +24,7 @@ const run = spawnSync(
   [
     "--enable-source-maps",
     "--test",
-    "--test-timeout=300000",
+    `--test-timeout=${long ? 7_200_000 : 300_000}`,
     "--test-reporter=spec",
     "--test-concurrency=2",
     ...options,

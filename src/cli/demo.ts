@@ -29,6 +29,7 @@ import { loadConfiguration } from "./configuration-file.js";
 import { introduction } from "./devnet-command.js";
 import { failureOf } from "./failure.js";
 import { type GatewayClient, openGateway, paymentAuthority } from "./gateway-client.js";
+import { bar, toldWhileMade } from "./preparation-line.js";
 import { untilToldToStop } from "./process-commands.js";
 
 interface DemoOptions {
@@ -70,7 +71,7 @@ const PAYMENT_SAT = 1_250_000n;
 const REQUEST_LIFETIME_MS = 600_000;
 /** Tries to hit the moment between a node's vote and the signature. */
 const KILL_ATTEMPTS_MAX = 3;
-const PROGRESS_MS = 10_000;
+const PROGRESS_MS = 3_000;
 const POOL_PATIENCE_MS = 600_000;
 
 const startedMs = performance.now();
@@ -95,10 +96,8 @@ class Demo {
     const name = `demo-${randomUUID().slice(0, 8)}`;
     const before = performance.now();
     const order = { name, scheme: scheme === "frost" ? Scheme.FROST : Scheme.CGGMP24, threshold: 3 };
-    const { wallet } = await toldWhile(
-      "  key generation; for ECDSA every node also draws primes of 1,536 bits and proves its moduli, a minute or two",
-      () => this.#client.createWallet(order),
-    );
+    const told = { name, intervalMs: PROGRESS_MS, tell: (line: string) => tell(`  ${line}`) };
+    const { wallet } = await toldWhileMade(this.#client, told, () => this.#client.createWallet(order));
     const dkgMs = performance.now() - before;
     if (wallet === undefined) throw new Unavailable("wallet-missing", "the gateway made no wallet");
     const made = scheme === "frost" ? "Taproot, key generated" : "SegWit, key and auxiliary info generated";
@@ -110,7 +109,7 @@ class Demo {
   async awaitPool({ walletId }: Wallet, scheme: DemoScheme): Promise<void> {
     const what = scheme === "frost" ? "nonces" : "presignatures";
     const before = performance.now();
-    let toldMs = before;
+    let [toldMs, told] = [before, -1];
     for (;;) {
       const { available, minimum } = await this.#client.getPoolStatus({ walletId });
       const now = performance.now();
@@ -118,9 +117,9 @@ class Demo {
       if (now - before > POOL_PATIENCE_MS) {
         throw new Unavailable("pool-empty", `only ${available} of ${minimum} ${what} were made in time`);
       }
-      if (now - toldMs > PROGRESS_MS) {
-        toldMs = now;
-        tell(`  ${what}: ${available} of ${minimum} are ready`);
+      if (now - toldMs > PROGRESS_MS && available !== told) {
+        [toldMs, told] = [now, available];
+        tell(`  ${what} ${bar(available, minimum)} ${available} of ${minimum} are ready`);
       }
       await new Promise((resolve) => setTimeout(resolve, 200));
     }
@@ -196,16 +195,6 @@ class Demo {
     await this.#devnet.kill(voter);
     tell(`killed ${voter} with SIGKILL after its vote`);
     return voter;
-  }
-}
-
-/** Repeats what is going on while it takes long. */
-async function toldWhile<T>(what: string, task: () => Promise<T>): Promise<T> {
-  const timer = setInterval(() => tell(what), PROGRESS_MS);
-  try {
-    return await task();
-  } finally {
-    clearInterval(timer);
   }
 }
 

@@ -28,7 +28,17 @@ const NEXT: Readonly<Record<string, string>> = {
   "request-forged": "the nodes know another key for this payment authority; check authority.keyFile in the profile",
   "request-expired": "send again; check this machine's clock",
   "request-from-future": "check this machine's clock",
+  "folder-locked": "stop the process that uses this folder first",
   "insufficient-funds": "'mpc-wallet balance' shows what can be spent",
+  "change-forged": "the nodes know another key for this payment authority; check authority.keyFile in the profile",
+  "change-expired": "run the command again; check this machine's clock",
+  "change-from-future": "check this machine's clock",
+  "change-running":
+    "'mpc-wallet wallet change' shows how far it is; --give-up-unfinished if a node of it is gone for good",
+  "change-other-base":
+    "the wallet changed meanwhile; look at it with 'mpc-wallet wallet show', then run the command again",
+  "change-abandoned": "the old shares sign as before; mend what the message names, then run the command again",
+  "party-unknown": "'mpc-wallet health' shows the nodes",
   "profile-missing": "a devnet writes .devnet/client.toml; deploy/config/client.toml is an example",
 };
 

@@ -1,4 +1,5 @@
 #!/usr/bin/env node
+import { createInterface } from "node:readline/promises";
 import { CommanderError } from "commander";
 import { systemClock, systemRandom } from "../node/ambient.js";
 import { failureOf } from "./failure.js";
@@ -8,6 +9,15 @@ import type { Terminal } from "./terminal.js";
 const terminal: Terminal = {
   print: (line) => void process.stdout.write(`${line}\n`),
   progress: (line) => void process.stderr.write(`${line}\n`),
+  async confirm(question) {
+    if (!process.stdin.isTTY || !process.stderr.isTTY) return undefined;
+    const asking = createInterface({ input: process.stdin, output: process.stderr });
+    try {
+      return /^(y|yes)$/i.test((await asking.question(question)).trim());
+    } finally {
+      asking.close();
+    }
+  },
   environment: process.env,
   clock: systemClock,
   random: systemRandom,

@@ -109,7 +109,7 @@ function isJson(text: string): boolean {
 }
 
 /** Version 4, RFC 9562. */
-function uuid({ random }: Terminal): string {
+export function uuid({ random }: Terminal): string {
   const bytes = random.bytes(16);
   bytes[6] = ((bytes[6] ?? 0) & 0x0f) | 0x40;
   bytes[8] = ((bytes[8] ?? 0) & 0x3f) | 0x80;
@@ -133,7 +133,7 @@ async function submit({ client, terminal }: Session, payment: SignedPaymentReque
   }
 }
 
-function pause({ clock }: Terminal, delayMs: number): Promise<void> {
+export function pause({ clock }: Terminal, delayMs: number): Promise<void> {
   // A timer of our own keeps the process alive; the clock's do not.
   const alive = setInterval(() => {}, 1 << 30);
   return new Promise((resolve) => {

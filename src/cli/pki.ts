@@ -18,6 +18,7 @@ import {
   writeNewPublic,
   writeNewSecret,
 } from "../network/identity/secret-file.js";
+import { loadTlsCredentials, prepareRenewal } from "../network/identity/tls-credentials.js";
 
 const DAY_MS = 24 * 60 * 60 * 1000;
 const MAX_NODE_DAYS = 90;
@@ -42,6 +43,7 @@ export function addPkiCommands(program: Command, dependencies: PkiCommandDepende
   addAuthorityCommands(pki, dependencies);
   addNodeCommands(pki, dependencies);
   addIssuingCommands(pki, dependencies);
+  addRenewalCommand(pki, dependencies);
   addRevocationCommands(pki, dependencies);
   addReadingCommands(pki, dependencies);
 }
@@ -178,6 +180,39 @@ function addIssuingCommands(pki: Command, dependencies: PkiCommandDependencies):
     );
 }
 
+function addRenewalCommand(pki: Command, dependencies: PkiCommandDependencies): void {
+  withIntermediate(pki.command("renew"))
+    .description("renew a certificate by hand, where the authority's folder and the node's files are on one machine")
+    .requiredOption("--node-id <id>", "whose certificate", nodeIdArgument)
+    .option("--node-folder <folder>", "where its tls-key.pem and tls-chain.pem lie (default: nodes/<id>)")
+    .option("--days <number>", `lifetime, 1 to ${MAX_NODE_DAYS}`, daysArgument, MAX_NODE_DAYS)
+    .action(
+      async (
+        options: FolderOptions &
+          PassphraseOptions & { readonly nodeId: string; readonly nodeFolder?: string; readonly days: number },
+      ) => {
+        const { nodeId } = options;
+        const nodeFolder = options.nodeFolder ?? join("nodes", nodeId);
+        const paths = {
+          nodeId,
+          keyPath: join(nodeFolder, "tls-key.pem"),
+          chainPath: join(nodeFolder, "tls-chain.pem"),
+        };
+        // What is renewed must be there and whole; a first certificate is 'pki issue'.
+        await loadTlsCredentials(paths);
+        const passphrase = await passphraseFrom(options, dependencies);
+        const { requestDer, complete } = await prepareRenewal(paths);
+        const folder = new PkiFolder(options.folder, dependencies);
+        const issued = await folder.issue({ nodeId, requestDer, passphrase, lifetimeMs: options.days * DAY_MS });
+        await complete(issued.chainPem);
+        report(dependencies, options, { ...describe(issued.leaf, dependencies), chainPath: paths.chainPath }, [
+          `renewed: ${paths.chainPath}, over a fresh key; a running process takes it over within the hour`,
+          `serial:  ${issued.leaf.serialNumber}, good until ${isoDate(issued.leaf.notAfterMs)}`,
+        ]);
+      },
+    );
+}
+
 function addRevocationCommands(pki: Command, dependencies: PkiCommandDependencies): void {
   withIntermediate(pki.command("revoke"))
     .description("revoke certificates and publish a new revocation list")
@@ -200,7 +235,7 @@ function addRevocationCommands(pki: Command, dependencies: PkiCommandDependencie
         const serialNumbers = revoked.map(({ serialNumber }) => serialNumber);
         report(dependencies, options, { revoked: serialNumbers, revocationListPath: folder.paths.revocationList }, [
           ...revoked.map(({ serialNumber, nodeId }) => `revoked ${serialNumber} of ${nodeId}`),
-          `new list: ${folder.paths.revocationList} (copy it to every node; it counts as soon as they read it)`,
+          `new list: ${folder.paths.revocationList} (a coordinator that names it tells everybody; else copy it to one member)`,
         ]);
       },
     );
@@ -217,7 +252,7 @@ function addRevocationCommands(pki: Command, dependencies: PkiCommandDependencie
       const revocationListPath = folder.paths.rootRevocationList;
       report(dependencies, options, { revoked: [serialNumber], revocationListPath, movedTo }, [
         `revoked the intermediate ${serialNumber}; it lies in ${movedTo} now`,
-        `root's list: ${revocationListPath} (copy it to every node at once)`,
+        `root's list: ${revocationListPath} (copy it to one member whose revocationListFiles name it)`,
         "next: 'pki init-intermediate', then a new certificate for every node",
       ]);
     });

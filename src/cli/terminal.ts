@@ -6,6 +6,8 @@ export interface Terminal {
   print(line: string): void;
   /** Shows what is going on; never part of the result. On a terminal the next one replaces it. */
   progress(line: string): void;
+  /** Asks a person for a yes; undefined when nobody can be asked. */
+  confirm(question: string): Promise<boolean | undefined>;
   readonly environment: Readonly<Record<string, string | undefined>>;
   readonly clock: Clock;
   readonly random: Random;

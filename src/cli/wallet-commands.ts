@@ -17,6 +17,7 @@ import {
 } from "../../gen/mpcwallet/wallet/v1/wallet_pb.js";
 import { InvalidInput } from "../crypto/fault.js";
 import { btcText } from "./amount.js";
+import { addChangeCommands, changeNote } from "./change-commands.js";
 import {
   gatewayCommand,
   type Session,
@@ -27,7 +28,11 @@ import {
   withGateway,
 } from "./gateway-session.js";
 import { addPaymentCommands, addSendCommand, phaseName } from "./payment-commands.js";
+import { preparationLine, toldWhileMade } from "./preparation-line.js";
 import { aligned, listed, type Terminal } from "./terminal.js";
+
+/** Between two lines about a wallet that is being made. */
+const PROGRESS_MS = 2_000;
 
 /** Adds the commands of a wallet's user: `wallet …`, `payment …`, `pool status`, `health`, and short names for some. */
 export function addWalletCommands(program: Command, terminal: Terminal): void {
@@ -36,6 +41,7 @@ export function addWalletCommands(program: Command, terminal: Terminal): void {
   addListCommand(wallet, terminal);
   addShowCommand(wallet, terminal);
   addUtxosCommand(wallet, terminal);
+  addChangeCommands(wallet, terminal);
   for (const parent of [wallet, program]) {
     addAddressCommand(parent, terminal);
     addBalanceCommand(parent, terminal);
@@ -63,13 +69,15 @@ function addCreateCommand(parent: Command, terminal: Terminal): void {
       const scheme = options.scheme === "frost" ? Scheme.FROST : Scheme.CGGMP24;
       await withGateway({ command, terminal }, async (session) => {
         terminal.progress("the nodes generate the key");
-        const { wallet } = await session.client.createWallet({ name: options.name, scheme, threshold, parties });
+        const order = { name: options.name, scheme, threshold, parties };
+        const told = { name: options.name, intervalMs: PROGRESS_MS, tell: (line: string) => terminal.progress(line) };
+        const { wallet } = await toldWhileMade(session.client, told, () => session.client.createWallet(order));
         printWallet(session, wallet);
       });
     });
 }
 
-function printWallet(session: Session, wallet: Wallet | undefined): void {
+function printWallet(session: Session, wallet: Wallet | undefined, change = ""): void {
   if (wallet === undefined) throw new InvalidInput("answer-incomplete", "the gateway's answer has no wallet");
   const lines = () =>
     listed([
@@ -79,6 +87,8 @@ function printWallet(session: Session, wallet: Wallet | undefined): void {
       ["network", Network[wallet.network]?.toLowerCase() ?? ""],
       ["signers", `${wallet.threshold} of ${wallet.parties.length}`],
       ["nodes", wallet.parties.join(", ")],
+      ["epoch", String(wallet.epoch)],
+      ["change", change],
       ["group key", Buffer.from(wallet.groupKey).toString("hex")],
       ["created", new Date(Number(wallet.createdAtMs)).toISOString()],
     ]);
@@ -112,7 +122,11 @@ function addShowCommand(parent: Command, terminal: Terminal): void {
     .description("show a wallet")
     .addOption(walletOption())
     .action((options: WalletOptions, command: Command) =>
-      withGateway({ command, terminal }, async (session) => printWallet(session, await session.wallet(options.wallet))),
+      withGateway({ command, terminal }, async (session) => {
+        const wallet = await session.wallet(options.wallet);
+        const { change } = await session.client.getWalletChange({ walletId: wallet.walletId });
+        printWallet(session, wallet, changeNote(change));
+      }),
     );
 }
 
@@ -249,6 +263,7 @@ function addHealthCommand(program: Command, terminal: Terminal): void {
         const lines = () => [
           message.healthy ? "healthy: payments can be made" : "not healthy: payments cannot be made now",
           ...aligned([...rows, ["leader", message.leader === "" ? "none" : message.leader, ""]]),
+          ...message.preparations.map((made) => `making wallet ${made.name}: ${preparationLine(made)}`),
         ];
         show(session, { schema: GetHealthResponseSchema, message, lines });
         if (!message.healthy) process.exitCode = 1;

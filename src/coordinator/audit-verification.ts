@@ -1,8 +1,11 @@
 import { fromBinary } from "@bufbuild/protobuf";
 import { Transaction } from "bitcoinjs-lib";
 import { ApprovalCertificateSchema, Verdict } from "../../gen/mpcwallet/consensus/v1/consensus_pb.js";
+import { SwitchCertificateSchema } from "../../gen/mpcwallet/consensus/v1/wallet_change_pb.js";
 import { verifyBallot } from "../consensus/ballot.js";
 import { approvalsNeeded } from "../consensus/quorum.js";
+import { verifySwitch } from "../consensus/switch-certificate.js";
+import { readWalletChange } from "../consensus/wallet-change.js";
 import { verifyEd25519 } from "../crypto/ed25519.js";
 import { Unavailable } from "../crypto/fault.js";
 import type { Roster } from "../network/identity/roster.js";
@@ -41,8 +44,10 @@ export async function verifyTrail(parts: {
     const page = await audit.read({ fromSequence: from, limit: PAGE });
     for (const entry of page) {
       if (entry.kind.startsWith("payment-")) payments.add(entry.subject);
-      if (entry.kind === "wallet-created") electorates.set(entry.walletId, electorateOf(entry));
+      if (entry.kind === "wallet-created" || entry.kind === "wallet-switched")
+        electorates.set(entry.walletId, electorateOf(entry));
       problems.push(
+        ...checkSwitch(entry, roster),
         ...checkCertificate(entry, electorates.get(entry.walletId), roster),
         ...(await checkTransaction(entry, chain)),
       );
@@ -54,7 +59,7 @@ export async function verifyTrail(parts: {
   return { entries, payments: payments.size, problems };
 }
 
-/** Who votes on a wallet's payments, as its "wallet-created" entry says. */
+/** Who votes on a wallet's payments, as the last entry of its creation, its refresh or reshare says. */
 interface WalletElectorate {
   readonly parties: readonly string[];
   readonly threshold: number;
@@ -63,6 +68,21 @@ interface WalletElectorate {
 function electorateOf({ payload }: AuditEntry): WalletElectorate {
   const parties = Array.isArray(payload["parties"]) ? payload["parties"].map(String) : [];
   return { parties, threshold: Number(payload["threshold"]) };
+}
+
+/** That a wallet has other parties is true when all of them have signed it. */
+function checkSwitch({ kind, walletId, payload }: AuditEntry, roster: Roster): readonly string[] {
+  if (kind !== "wallet-switched") return [];
+  const bytes = Buffer.from(String(payload["certificate"] ?? ""), "hex");
+  const certificate = fromBinary(SwitchCertificateSchema, bytes);
+  const change = certificate.change && readWalletChange(certificate.change);
+  const keys = new Map(roster.nodes.map(({ nodeId, identityKey }) => [nodeId, identityKey]));
+  const holds = change !== undefined && verifySwitch(certificate, change, keys, verifyEd25519).valid;
+  const says =
+    change?.walletId === walletId &&
+    change.threshold === Number(payload["threshold"]) &&
+    JSON.stringify(change.parties) === JSON.stringify(payload["parties"]);
+  return holds && says ? [] : [`wallet ${walletId}: the certificate of its new parties does not hold`];
 }
 
 function checkCertificate(

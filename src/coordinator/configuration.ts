@@ -3,6 +3,7 @@ import {
   authorityEntries,
   bitcoinSection,
   count,
+  environment,
   etcdSection,
   host,
   loggingSection,
@@ -53,6 +54,17 @@ const gatewaySection = (folder: string) =>
       .prefault({}),
   });
 
+/** Section [ca]: the intermediate, kept by this coordinator to renew certificates. */
+const caSection = (folder: string) =>
+  z
+    .strictObject({
+      folder: path(folder),
+      passphraseEnvironment: environment().default("MPC_WALLET_INTERMEDIATE_PASSPHRASE"),
+      passphraseFile: path(folder).optional(),
+      certificateLifetimeMs: ms(3_600_000, 90 * 86_400_000).default(90 * 86_400_000),
+    })
+    .optional();
+
 /**
  * Configuration of a coordinator: the sections of a node, without a policy, since a coordinator decides nothing, and with
  * [gateway]. Each key is documented in deploy/config/coordinator.toml.
@@ -65,6 +77,7 @@ export function coordinatorConfigurationSchema(folder: string) {
     gateway: gatewaySection(folder),
     network: networkSection(),
     security: securitySection(folder).extend({ authorities: authorityEntries() }),
+    ca: caSection(folder),
     storage: storageSection(folder),
     postgres: postgresSection(folder),
     etcd: etcdSection(folder),

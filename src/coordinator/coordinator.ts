@@ -1,4 +1,5 @@
 import { createHash } from "node:crypto";
+import { routePki, routeWitness } from "../../gen/router.js";
 import type { Observation } from "../consensus/byzantine-detector.js";
 import type { PaymentPolicy } from "../consensus/policy.js";
 import type { Clock, Random } from "../crypto/ambient.js";
@@ -6,13 +7,16 @@ import { verifyEd25519 } from "../crypto/ed25519.js";
 import { InvalidInput } from "../crypto/fault.js";
 import { type Gateway, type GatewayOptions, startGateway } from "../gateway/gateway-server.js";
 import type { MessageIdentity } from "../network/identity/message-identity.js";
+import type { RenewalAuthority } from "../network/identity/renewal-authority.js";
 import type { Roster } from "../network/identity/roster.js";
 import type { TrustFiles } from "../network/identity/trust-files.js";
 import type { NetworkLimits } from "../network/network-limits.js";
 import { PeerMesh } from "../network/peer-mesh.js";
 import type { TransportCredentials } from "../network/quic-endpoint.js";
+import { CertificateLife, type OwnCertificate } from "../node/certificate-life.js";
 import { type Logger, networkLog } from "../node/log.js";
-import { followRevocations, peerVerifier } from "../node/peer-trust.js";
+import type { ProcessMetrics } from "../node/metrics.js";
+import { peerVerifier } from "../node/peer-trust.js";
 import type { AuditTrail } from "../wallet/audit-trail.js";
 import type { ChainSource } from "../wallet/chain-source.js";
 import type { Coordination, Lease } from "../wallet/coordination.js";
@@ -23,9 +27,12 @@ import type { NetworkName, WalletApplication } from "../wallet/wallet-applicatio
 import { WalletRegistry } from "../wallet/wallet-registry.js";
 import { DEFAULT_SERVICE, WalletService } from "../wallet/wallet-service.js";
 import { ByzantineWatch, type ViolationRecords } from "./byzantine-watch.js";
+import { ChangeCalls } from "./change-calls.js";
 import { judgeSigning } from "./evidence-judge.js";
 import { JudgedKeyGeneration } from "./judged-key-generation.js";
+import { ledgerDesk } from "./ledger-desk.js";
 import { PeerCalls } from "./peer-calls.js";
+import { CoordinationRevocations } from "./shared-revocations.js";
 
 export interface CoordinatorOptions {
   readonly identity: MessageIdentity;
@@ -33,6 +40,10 @@ export interface CoordinatorOptions {
   readonly roster: Roster;
   readonly network: NetworkName;
   readonly credentials: TransportCredentials;
+  /** Where those credentials lie; without it they are not renewed by this process. */
+  readonly ownCertificate?: OwnCertificate;
+  /** The intermediate; without it this coordinator renews nobody's certificate. */
+  readonly authority?: RenewalAuthority;
   readonly trust: TrustFiles;
   /** How often the revocation lists are read again. */
   readonly trustReloadIntervalMs: number;
@@ -64,6 +75,7 @@ export interface CoordinatorDependencies {
   readonly violations: ViolationRecords;
   /** Opens the payments' store; its writes are fenced by the lease that this coordinator leads under. */
   readonly payments: (lease: () => Lease | undefined) => PaymentStore;
+  readonly metrics?: ProcessMetrics;
 }
 
 const ELECTION = "coordinator";
@@ -74,6 +86,7 @@ const POOL_CALL_TIMEOUT_MS = 2_000;
 export class Coordinator {
   readonly nodeId: string;
   readonly #mesh: PeerMesh;
+  readonly #certificates: CertificateLife;
   readonly #gateway: Gateway;
   readonly #service: WalletService;
   readonly #presignatures: PresignaturePool;
@@ -86,6 +99,7 @@ export class Coordinator {
     nodeId: string,
     parts: {
       mesh: PeerMesh;
+      certificates: CertificateLife;
       gateway: Gateway;
       service: WalletService;
       presignatures: PresignaturePool;
@@ -97,6 +111,7 @@ export class Coordinator {
   ) {
     this.nodeId = nodeId;
     this.#mesh = parts.mesh;
+    this.#certificates = parts.certificates;
     this.#gateway = parts.gateway;
     this.#service = parts.service;
     this.#presignatures = parts.presignatures;
@@ -128,11 +143,39 @@ export class Coordinator {
     if (roster.get(nodeId)?.role !== "coordinator") {
       throw new InvalidInput("not-in-roster", `${nodeId} is no coordinator of the roster`, { nodeId });
     }
+    const { metrics } = dependencies;
+    const certificates = new CertificateLife(
+      {
+        nodeId,
+        roster,
+        trust: options.trust,
+        trustReloadIntervalMs: options.trustReloadIntervalMs,
+        own: options.ownCertificate,
+        authority: options.authority,
+      },
+      {
+        clock,
+        random,
+        log,
+        shared: new CoordinationRevocations(coordination),
+        countRenewal: (outcome) => metrics?.countRenewal(outcome),
+      },
+    );
+    let pools: PresignaturePool | undefined;
+    const desk = ledgerDesk(nodeId, { roster, coordination, audit, log, onBurn: () => pools?.wake() });
     const mesh = await PeerMesh.start(
       {
         nodeId,
         listen: options.listen,
-        peers: roster.nodes.map(({ nodeId: id, host, port }) => ({ nodeId: id, host, port, dial: "us" as const })),
+        // Coordinators dial nodes; among coordinators, who renew each other's certificates, the lower id dials.
+        peers: roster.peers
+          .filter((peer) => peer.nodeId !== nodeId)
+          .map(({ nodeId: id, host, port, role }) => ({
+            nodeId: id,
+            host,
+            port,
+            ...(role === "node" ? { dial: "us" as const } : {}),
+          })),
         credentials: options.credentials,
         ...(options.limits === undefined ? {} : { limits: options.limits }),
       },
@@ -140,8 +183,9 @@ export class Coordinator {
         clock,
         random,
         verifier: peerVerifier(options.trust, log),
-        router: () => {},
+        router: (router) => void routeWitness(routePki(router, certificates.handlers), desk),
         log: networkLog(log),
+        onPeer: (peer) => certificates.meet(peer),
       },
     );
     const calls = new PeerCalls(mesh);
@@ -161,6 +205,7 @@ export class Coordinator {
         onError: (error, facts) => log.warn({ event: "presigning-failed", err: error, ...facts }),
       },
     );
+    pools = presignatures;
     const watch = new ByzantineWatch(keys, {
       coordination,
       audit,
@@ -191,7 +236,12 @@ export class Coordinator {
         keyGeneration: new JudgedKeyGeneration({ nodes: calls, roster: () => keys, observe }),
         presigning: calls,
         presignatures,
+        shareChanges: new ChangeCalls(mesh),
         onWallet: () => presignatures.wake(),
+        onSwitched: (walletId) => {
+          presignatures.forget(walletId);
+          presignatures.wake();
+        },
         chain,
         audit,
         coordination,
@@ -219,20 +269,21 @@ export class Coordinator {
         onError: (error, paymentId) => log.error({ err: error, paymentId }, "a payment failed inside the coordinator"),
       },
     );
-    const gateway = await startGateway(options.gateway, { application: service, clock, random, log });
+    const gateway = await startGateway(options.gateway, {
+      application: service,
+      clock,
+      random,
+      log,
+      ...(metrics === undefined ? {} : { metrics: () => metrics.exposition() }),
+    });
     const coordinator = new Coordinator(
       nodeId,
-      { mesh, gateway, service, presignatures, watch, stop, drain: options.drain },
+      { mesh, certificates, gateway, service, presignatures, watch, stop, drain: options.drain },
       dependencies,
     );
     void coordinator.#lead(leadership, options.electionTtlMs);
-    const stopFollowing = followRevocations(options.trust, {
-      intervalMs: options.trustReloadIntervalMs,
-      clock,
-      log,
-      reverifyPeers: () => mesh.reverifyPeers(),
-    });
-    stop.signal.addEventListener("abort", stopFollowing, { once: true });
+    certificates.start(mesh);
+    metrics?.follow({ links: () => mesh.status(), certificates, trust: options.trust, clock });
     log.info({ event: "coordinator-started", nodeId, gatewayPort: gateway.port }, "coordinator is up");
     return coordinator;
   }
@@ -267,6 +318,7 @@ export class Coordinator {
     this.#stop.abort();
     await this.#service.close();
     await this.#presignatures.close();
+    await this.#certificates.stop();
     await this.#mesh.close();
   }
 }

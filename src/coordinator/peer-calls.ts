@@ -12,7 +12,13 @@ import { faultFromWire } from "../network/fault-wire.js";
 import type { PeerMesh } from "../network/peer-mesh.js";
 import { decodePublicKeyPackage, keyDigest } from "../protocols/key-share.js";
 import type { GeneratedKey, KeyGeneration, KeyGenerationOrder } from "../wallet/key-generation.js";
-import type { AuxInfoOrder, PeerPresigning, PresignOrder, WaitingPresignature } from "../wallet/peer-presigning.js";
+import type {
+  AuxInfoOrder,
+  PeerPresigning,
+  PresigningProgress,
+  PresignOrder,
+  WaitingPresignature,
+} from "../wallet/peer-presigning.js";
 import type { PeerSigning, SigningAnswer, SigningOrder } from "../wallet/peer-signing.js";
 import type { PaymentOutcome, PeerVoting } from "../wallet/peer-voting.js";
 import type { Scheme } from "../wallet/wallet-application.js";
@@ -58,13 +64,15 @@ export class PeerCalls implements PeerVoting, PeerSigning, KeyGeneration, PeerPr
   }
 
   async sign(nodeId: string, order: SigningOrder, signal: AbortSignal): Promise<SigningAnswer> {
-    const { sessionId, proposal, certificate } = order;
+    const { sessionId, proposal, certificate, walletEpoch } = order;
+    const epoch = walletEpoch === undefined ? {} : { walletEpoch };
     const [signers, presignatureIds] = [[...order.signers], [...order.presignatureIds]];
     return await this.#call(nodeId, signal, async (own) => {
       const client = remembered(this.#signing, nodeId, () =>
         createClient(SessionService, this.#mesh.transport(nodeId, "signing")),
       );
-      return await client.signPayment({ sessionId, proposal, certificate, signers, presignatureIds }, { signal: own });
+      const request = { sessionId, proposal, certificate, signers, presignatureIds, ...epoch };
+      return await client.signPayment(request, { signal: own });
     });
   }
 
@@ -85,6 +93,14 @@ export class PeerCalls implements PeerVoting, PeerSigning, KeyGeneration, PeerPr
   async prepareAuxInfo(nodeId: string, walletId: string, signal: AbortSignal): Promise<void> {
     await this.#call(nodeId, signal, async (own) => {
       await this.#ceremonies(nodeId).prepareAuxInfo({ walletId }, { signal: own });
+    });
+  }
+
+  async progress(nodeId: string, signal: AbortSignal): Promise<PresigningProgress> {
+    return await this.#call(nodeId, signal, async (own) => {
+      const { primes, auxInfo } = await this.#controlOf(nodeId).getStatus({}, { signal: own });
+      const { ready = 0, found = 0, tested = 0 } = primes ?? {};
+      return { primes: { ready, found, tested }, auxInfo };
     });
   }
 
@@ -110,6 +126,10 @@ export class PeerCalls implements PeerVoting, PeerSigning, KeyGeneration, PeerPr
     });
   }
 
+  #controlOf(nodeId: string): Client<typeof ControlService> {
+    return remembered(this.#control, nodeId, () => createClient(ControlService, this.#mesh.transport(nodeId)));
+  }
+
   #ceremonies(nodeId: string): Client<typeof SessionService> {
     return remembered(this.#keygen, nodeId, () => createClient(SessionService, this.#mesh.transport(nodeId, "dkg")));
   }
@@ -124,22 +144,28 @@ export class PeerCalls implements PeerVoting, PeerSigning, KeyGeneration, PeerPr
   /** Round trip through the whole RPC path. @throws Unavailable or PeerSilent */
   async ping(nodeId: string, timeoutMs: number): Promise<void> {
     await this.#call(nodeId, undefined, async (own) => {
-      const client = remembered(this.#control, nodeId, () =>
-        createClient(ControlService, this.#mesh.transport(nodeId)),
-      );
-      await client.ping({ payload: new Uint8Array() }, { timeoutMs, signal: own });
+      await this.#controlOf(nodeId).ping({ payload: new Uint8Array() }, { timeoutMs, signal: own });
     });
   }
 
-  async #call<T>(nodeId: string, signal: AbortSignal | undefined, call: (own: AbortSignal) => Promise<T>): Promise<T> {
-    // Connect never takes its listener off a signal, so a long-lived one must not be given to it.
-    const own = AbortSignal.any(signal === undefined ? [] : [signal]);
-    try {
-      return await call(own);
-    } catch (error) {
-      signal?.throwIfAborted();
-      throw faultFromWire(error, nodeId);
-    }
+  #call<T>(nodeId: string, signal: AbortSignal | undefined, call: (own: AbortSignal) => Promise<T>): Promise<T> {
+    return callPeer(nodeId, signal, call);
+  }
+}
+
+/** Makes a call whose error becomes a fault again. */
+export async function callPeer<T>(
+  nodeId: string,
+  signal: AbortSignal | undefined,
+  call: (own: AbortSignal) => Promise<T>,
+): Promise<T> {
+  // Connect never takes its listener off a signal, so a long-lived one must not be given to it.
+  const own = AbortSignal.any(signal === undefined ? [] : [signal]);
+  try {
+    return await call(own);
+  } catch (error) {
+    signal?.throwIfAborted();
+    throw faultFromWire(error, nodeId);
   }
 }
 
@@ -157,7 +183,8 @@ function matchesDigest(key: GeneratedKey): boolean {
   }
 }
 
-function remembered<T>(clients: Map<string, T>, nodeId: string, create: () => T): T {
+/** One client for each node, made when it is first needed. */
+export function remembered<T>(clients: Map<string, T>, nodeId: string, create: () => T): T {
   const known = clients.get(nodeId);
   if (known !== undefined) return known;
   const client = create();

@@ -2,8 +2,11 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { InvalidInput } from "../crypto/fault.js";
 import { verificationKeys } from "../gateway/authentication.js";
+import { RenewalAuthority } from "../network/identity/renewal-authority.js";
+import type { TrustFiles } from "../network/identity/trust-files.js";
 import { systemClock, systemRandom } from "../node/ambient.js";
-import { processLog } from "../node/log.js";
+import { type Logger, networkLog, processLog } from "../node/log.js";
+import { ProcessMetrics } from "../node/metrics.js";
 import { openChain, openMembership, policyOf } from "../node/start.js";
 import { AuditDatabase } from "../storage/audit-database.js";
 import type { AuditQueueOptions } from "../storage/audit-queue.js";
@@ -12,6 +15,7 @@ import { DatabaseAuditTrail } from "../storage/database-audit-trail.js";
 import { DatabasePaymentStore } from "../storage/database-payment-store.js";
 import { EtcdCoordination } from "../storage/etcd-coordination.js";
 import { JournaledSpace } from "../storage/journaled-space.js";
+import { readPassphrase } from "../storage/passphrase.js";
 import type { Coordination } from "../wallet/coordination.js";
 import type { PoolSize } from "../wallet/presignature-pool.js";
 import type { CoordinatorConfiguration } from "./configuration.js";
@@ -34,7 +38,10 @@ export async function startCoordinator(
   const log = processLog({ name: self.id, level: logging.level });
   const clock = systemClock;
   const { cggmp24, frost } = configuration.protocols;
-  const member = await openMembership(configuration, self.id, log);
+  const metrics = new ProcessMetrics();
+  if (configuration.metrics !== undefined) await metrics.listen(configuration.metrics);
+  const member = await openMembership(configuration, { nodeId: self.id, dataFolder: self.dataFolder, log, metrics });
+  const authority = await openAuthority(configuration, { environment, trust: member.trust, log });
   const database = await openAudit(configuration, environment);
   const audit = new DatabaseAuditTrail(queueOptions(configuration), { database, clock });
   const { coordination, close: closeCoordination } = await openCoordination(configuration);
@@ -50,6 +57,7 @@ export async function startCoordinator(
       policy: policyOf(consensus.policy),
       authorities: new Map(security.authorities.map(({ name, publicKey }) => [name, publicKey])),
       trustReloadIntervalMs: security.trustReloadIntervalMs,
+      ...(authority === undefined ? {} : { authority }),
       electionTtlMs: consensus.electionTtlMs,
       confirmationPollMs: bitcoin.trackIntervalMs,
       utxoMaxAgeMs: bitcoin.syncIntervalMs,
@@ -87,17 +95,42 @@ export async function startCoordinator(
       violations: new AuditRecords({ database, clock }),
       chain: await openChain(bitcoin, environment),
       payments: (lease) => new DatabasePaymentStore({ database, clock, lease }),
+      metrics,
     },
   );
   return {
     coordinator,
     async close() {
       await coordinator.close();
+      await metrics.close();
       await audit.close();
       await database.close();
       await closeCoordination();
     },
   };
+}
+
+const CA_CREDENTIAL = "intermediate-passphrase";
+
+/** The intermediate of section [ca]; without that section this coordinator renews nobody's certificate. */
+async function openAuthority(
+  { ca }: CoordinatorConfiguration,
+  known: { readonly environment: Environment; readonly trust: TrustFiles; readonly log: Logger },
+): Promise<RenewalAuthority | undefined> {
+  if (ca === undefined) return undefined;
+  const { folder, passphraseEnvironment: variable, passphraseFile: file, certificateLifetimeMs } = ca;
+  const passphrase = readPassphrase(known.environment, {
+    names: { variable, credential: CA_CREDENTIAL },
+    ...(file === undefined ? {} : { file }),
+  });
+  try {
+    return await RenewalAuthority.open(
+      { folder, passphrase: new TextDecoder().decode(passphrase.reveal()), lifetimeMs: certificateLifetimeMs },
+      { clock: systemClock, random: systemRandom, trust: known.trust, log: networkLog(known.log) },
+    );
+  } finally {
+    passphrase.erase();
+  }
 }
 
 const poolSize = (section: {

@@ -179,19 +179,30 @@ export function pairwiseCoprime(moduli: readonly bigint[]): boolean {
 // Primes ------------------------------------------------------------------------------------------------------------
 
 /**
- * A prime of exactly `bits` bits, its two highest bits set (so that a product of two has exactly 2·bits), and
- * ≡ 3 mod 4; with `safe` also (p - 1)/2 is prime. OpenSSL draws from its own entropy, on the thread pool: this is the
- * one draw that a seed cannot reproduce, so protocols take primes as inputs. About 0.1 s, or 4 s safe, at 1536 bits (means of 10 and 5).
+ * A prime ≡ 3 mod 4 of exactly `bits` bits, its two highest bits set (so that a product of two has exactly 2·bits).
+ * OpenSSL draws from its own entropy, on the thread pool: a draw that no seed reproduces. About 0.1 s at 1536 bits.
  */
-export async function generateBlumPrime(bits: number, { safe }: { readonly safe: boolean }): Promise<bigint> {
+export async function generateBlumPrime(bits: number): Promise<bigint> {
   for (;;) {
     const p = await new Promise<bigint>((resolve, reject) => {
-      generatePrime(bits, { bigint: true, safe }, (error, prime) =>
+      generatePrime(bits, { bigint: true }, (error, prime) =>
         error instanceof Error ? reject(error) : resolve(prime),
       );
     });
     if (p >> BigInt(bits - 2) === 3n && p % 4n === 3n) return p;
   }
+}
+
+/**
+ * Fermat's test to base 2 of an odd n > 3: false for a composite, but for rare ones, which a caller looks at again.
+ * Variable time: for candidates that are thrown away, and those that become secret only by passing further tests.
+ */
+export function passesFermat(n: bigint): boolean {
+  const bits = bitLength(n);
+  const byteLength = Math.ceil(bits / 8);
+  const isOffered = bits >= ENGINE_BITS.least && bits <= RSA_MOST_BITS;
+  const rsa = { n: toBytes(n, byteLength).toString("base64url"), byteLength };
+  return ((isOffered ? powWithRsa(rsa, 2n, n - 1n) : undefined) ?? powBigInt(2n, n - 1n, n)) === 1n;
 }
 
 // Exponentiation ----------------------------------------------------------------------------------------------------

@@ -219,6 +219,7 @@ async function writeConfigurations(parts: {
   const coordinatorConfig = {
     coordinator: { id: coordinator, dataFolder: "data" },
     gateway: gatewaySection,
+    ca: { folder: from(pki.paths.folder), passphraseFile: from(pki.passphrasePath) },
     ...shared(coordinator),
   };
   await writeOnce(paths.coordinatorConfig, stringify(coordinatorConfig), 0o600);

@@ -14,6 +14,8 @@ const WALLET_SCOPE: Readonly<Record<keyof typeof WalletService.method, Scope>> =
   createWallet: "wallet:write",
   listWallets: "wallet:read",
   getWallet: "wallet:read",
+  changeWallet: "wallet:write",
+  getWalletChange: "wallet:read",
   newAddress: "wallet:write",
   getBalance: "wallet:read",
   listUtxos: "wallet:read",

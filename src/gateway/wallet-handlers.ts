@@ -1,14 +1,18 @@
 import { create, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
 import { Code, type HandlerContext, type ServiceImpl } from "@connectrpc/connect";
 import { SignedPaymentRequestSchema } from "../../gen/mpcwallet/consensus/v1/consensus_pb.js";
+import { SignedWalletChangeSchema, WalletChangeKind } from "../../gen/mpcwallet/consensus/v1/wallet_change_pb.js";
 import {
   type AddressSchema,
   BallotVerdict,
   Network,
   PaymentPhase,
   type PaymentSchema,
+  PreparationPhase,
   Scheme,
   VoteOutcome,
+  type WalletChangeSchema,
+  WalletChangeState,
   type WalletSchema,
   type WalletService,
   type WatchPaymentResponseSchema,
@@ -19,9 +23,11 @@ import type {
   BallotView,
   NetworkName,
   PaymentView,
+  PreparationView,
   Scheme as SchemeName,
   VotesView,
   WalletApplication,
+  WalletChangeView,
   WalletView,
 } from "../wallet/wallet-application.js";
 import { refusal } from "./error-mapping.js";
@@ -56,6 +62,14 @@ export function walletHandlers(
     },
     async getWallet({ walletId }) {
       return { wallet: walletMessage(await application.getWallet(walletId)) };
+    },
+    async changeWallet({ change }) {
+      const signed = toBinary(SignedWalletChangeSchema, change ?? create(SignedWalletChangeSchema));
+      return { change: changeMessage(await application.changeWallet(signed)) };
+    },
+    async getWalletChange({ walletId }) {
+      const { change, changeCount } = await application.walletChange(walletId);
+      return { changeCount, ...(change === undefined ? {} : { change: changeMessage(change) }) };
     },
     async newAddress({ walletId }) {
       return { address: addressMessage(await application.newAddress(walletId)) };
@@ -113,8 +127,19 @@ export function walletHandlers(
       return { ...(await application.poolStatus(walletId)) };
     },
     async getHealth() {
-      const { healthy, parts, leader, timeMs } = await application.health();
-      return { healthy, parts: parts.map((part) => ({ ...part })), leader, timeMs: BigInt(timeMs) };
+      const { healthy, parts, leader, timeMs, preparations } = await application.health();
+      return {
+        healthy,
+        parts: parts.map((part) => ({ ...part })),
+        leader,
+        timeMs: BigInt(timeMs),
+        preparations: preparations.map(({ walletId, name, phase, nodes }) => ({
+          walletId,
+          name,
+          phase: PREPARATION_PHASE[phase],
+          nodes: nodes.map((node) => ({ ...node })),
+        })),
+      };
     },
   };
 }
@@ -163,6 +188,12 @@ const PHASE: Readonly<Record<PaymentView["phase"], PaymentPhase>> = {
   failed: PaymentPhase.FAILED,
 };
 
+const PREPARATION_PHASE: Readonly<Record<PreparationView["phase"], PreparationPhase>> = {
+  key: PreparationPhase.KEY,
+  primes: PreparationPhase.PRIMES,
+  "auxiliary-info": PreparationPhase.AUXILIARY_INFO,
+};
+
 const VERDICT: Readonly<Record<BallotView["verdict"], BallotVerdict>> = {
   approve: BallotVerdict.APPROVE,
   reject: BallotVerdict.REJECT,
@@ -183,6 +214,29 @@ function walletMessage(view: WalletView): MessageInitShape<typeof WalletSchema> 
     network: NETWORK[view.network],
     parties: [...view.parties],
     createdAtMs: wholeMs(view.createdAtMs),
+  };
+}
+
+const CHANGE_KIND: Readonly<Record<WalletChangeView["kind"], WalletChangeKind>> = {
+  refresh: WalletChangeKind.REFRESH,
+  reshare: WalletChangeKind.RESHARE,
+};
+
+const CHANGE_STATE: Readonly<Record<WalletChangeView["state"], WalletChangeState>> = {
+  running: WalletChangeState.RUNNING,
+  switched: WalletChangeState.SWITCHED,
+  abandoned: WalletChangeState.ABANDONED,
+};
+
+function changeMessage(view: WalletChangeView): MessageInitShape<typeof WalletChangeSchema> {
+  return {
+    ...view,
+    kind: CHANGE_KIND[view.kind],
+    state: CHANGE_STATE[view.state],
+    parties: [...view.parties],
+    waitingFor: [...view.waitingFor],
+    owing: [...view.owing],
+    changedAtMs: wholeMs(view.changedAtMs),
   };
 }
 

@@ -22,6 +22,8 @@ export interface FrameLimits {
 
 /** Framing of a data frame: two lengths and a tag. */
 const DATA_OVERHEAD_BYTES = 16;
+/** Copying so much is cheaper than one more call into the binding. */
+const COPIED_BYTES = 8 * 1024;
 const DATA_TAG = (2 << 3) | WireType.LengthDelimited;
 
 /** A head frame, size-delimited. */
@@ -36,24 +38,32 @@ export function encodeEnd(trailer?: Headers): Uint8Array {
   return sizeDelimitedEncode(FrameSchema, create(FrameSchema, { kind: { case: "end", value } }));
 }
 
-/** Calls `write` with data frames, size-delimited, none above `frameBytes`. */
+/**
+ * Pieces of data frames, size-delimited, no frame above `frameBytes`: the same bytes as sizeDelimitedEncode of Frames with
+ * `data`, without its three copies. Large payloads are not copied at all and must not change afterwards.
+ */
 export function* encodeData(bytes: Uint8Array, frameBytes: number): Iterable<Uint8Array> {
   const chunkBytes = frameBytes - DATA_OVERHEAD_BYTES;
-  if (bytes.length <= chunkBytes) {
-    yield dataFrame(bytes);
-    return;
-  }
-  for (let at = 0; at < bytes.length; at += chunkBytes) yield dataFrame(bytes.subarray(at, at + chunkBytes));
+  let at = 0;
+  do {
+    const chunk = at === 0 && bytes.length <= chunkBytes ? bytes : bytes.subarray(at, at + chunkBytes);
+    if (chunk.length <= COPIED_BYTES) yield dataFrame(chunk, chunk.length);
+    else {
+      yield dataFrame(chunk, 0);
+      yield chunk;
+    }
+    at += chunkBytes;
+  } while (at < bytes.length);
 }
 
-/** The same bytes as sizeDelimitedEncode of a Frame with `data`, without its three copies. */
-function dataFrame(bytes: Uint8Array): Uint8Array {
-  const frameLength = 1 + varintLength(bytes.length) + bytes.length;
-  const out = Buffer.allocUnsafe(varintLength(frameLength) + frameLength);
+/** A data frame with the first `copied` bytes of its payload. */
+function dataFrame(payload: Uint8Array, copied: number): Uint8Array {
+  const frameLength = 1 + varintLength(payload.length) + payload.length;
+  const out = Buffer.allocUnsafe(varintLength(frameLength) + 1 + varintLength(payload.length) + copied);
   let at = putVarint(out, frameLength, 0);
   out[at] = DATA_TAG;
-  at = putVarint(out, bytes.length, at + 1);
-  out.set(bytes, at);
+  at = putVarint(out, payload.length, at + 1);
+  if (copied > 0) out.set(payload, at);
   return out;
 }
 

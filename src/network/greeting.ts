@@ -6,6 +6,13 @@ import type { QuicStream, StreamConsumer } from "./quic-stream.js";
 
 const VERSION = 1;
 const MAX_HELLO_BYTES = 256;
+const MAX_INCARNATION_BYTES = 32;
+
+/** Who greets. */
+export interface Self {
+  readonly nodeId: string;
+  readonly incarnation: Uint8Array;
+}
 
 /**
  * The hello on a connection's first stream, both ways. A client is "connected" before the server has looked at its
@@ -13,13 +20,14 @@ const MAX_HELLO_BYTES = 256;
  */
 export class Greeting implements StreamConsumer {
   readonly #connection: QuicConnection;
-  readonly #nodeId: string;
+  readonly #self: Self;
+  #peerIncarnation = "";
   #reply: QuicStream | undefined;
   #bytes = Buffer.alloc(0);
 
-  constructor(connection: QuicConnection, nodeId: string) {
+  constructor(connection: QuicConnection, self: Self) {
     this.#connection = connection;
-    this.#nodeId = nodeId;
+    this.#self = self;
   }
 
   /** The dialling side speaks first. */
@@ -46,7 +54,7 @@ export class Greeting implements StreamConsumer {
       return;
     }
     this.#reply?.end(this.#hello());
-    this.#connection.greeted();
+    this.#connection.greeted(this.#peerIncarnation);
   }
 
   failed(): void {
@@ -60,6 +68,8 @@ export class Greeting implements StreamConsumer {
       const hello = fromBinary(HelloSchema, this.#bytes.subarray(offset));
       if (hello.version !== VERSION) return `hello of version ${hello.version}, this is version ${VERSION}`;
       if (hello.nodeId !== this.#connection.peerNodeId) return "hello of another node than the certificate's";
+      if (hello.incarnation.length > MAX_INCARNATION_BYTES) return "hello does not decode";
+      this.#peerIncarnation = Buffer.from(hello.incarnation).toString("hex");
       return undefined;
     } catch {
       return "hello does not decode";
@@ -71,6 +81,7 @@ export class Greeting implements StreamConsumer {
   }
 
   #hello(): Uint8Array {
-    return sizeDelimitedEncode(HelloSchema, create(HelloSchema, { version: VERSION, nodeId: this.#nodeId }));
+    const { nodeId, incarnation } = this.#self;
+    return sizeDelimitedEncode(HelloSchema, create(HelloSchema, { version: VERSION, nodeId, incarnation }));
   }
 }

@@ -31,8 +31,19 @@ export interface NetworkLimits {
   /** Bytes written and not yet sent, per stream, before the writer is slowed down. */
   readonly sendBufferBytes: number;
 
+  /** Bytes of a UDP datagram that we send, 1,200 to 16,383: over a network, and to a loopback address. */
+  readonly pathDatagramBytes: number;
+  readonly loopbackDatagramBytes: number;
+
+  /** How long the head of a call may take after its stream was opened. */
+  readonly headMs: number;
+  /** How long the single message of a request may take, and how long an answer may wait for its reader. */
+  readonly transferMs: number;
+
   readonly idleTimeoutMs: number;
   readonly keepAliveIntervalMs: number;
+  /** A peer from which nothing came for so long, although it was pinged, is reported; looked at with every ping. */
+  readonly silenceMs: number;
   readonly connectTimeoutMs: number;
   /** How long a call without a deadline waits for a connection. */
   readonly connectionWaitMs: number;
@@ -42,10 +53,16 @@ export interface NetworkLimits {
   readonly redialDelaysMs: readonly number[];
   /** How long close() waits for calls that run. */
   readonly drainMs: number;
+  /** Keep a second connection with each peer that we dial, to which calls move at once when the first one dies. */
+  readonly standby: boolean;
+  /** A connection that we dialled is replaced after this time, so that both sides come to show their newest certificates. */
+  readonly connectionMaxAgeMs: number;
+  /** How long calls on a connection that was replaced may go on. */
+  readonly retireMs: number;
 }
 
 export const DEFAULT_LIMITS: NetworkLimits = {
-  connections: 128,
+  connections: 256,
   halfOpen: 32,
   unauthenticatedBytes: 64 * 1024,
   strangerPacketsPerSecond: 200,
@@ -61,12 +78,23 @@ export const DEFAULT_LIMITS: NetworkLimits = {
   receiveBufferBytes: 256 * 1024,
   sendBufferBytes: 256 * 1024,
 
+  // Fits every path of 1,400 bytes and more after IPv6, UDP and tunnel headers.
+  pathDatagramBytes: 1_350,
+  loopbackDatagramBytes: 16_383,
+
+  headMs: 10_000,
+  transferMs: 60_000,
+
   idleTimeoutMs: 10_000,
-  keepAliveIntervalMs: 2_500,
+  keepAliveIntervalMs: 1_000,
+  silenceMs: 1_800,
   connectTimeoutMs: 10_000,
   connectionWaitMs: 10_000,
   healthIntervalMs: 5_000,
   healthTimeoutMs: 4_000,
   redialDelaysMs: [100, 1_000, 2_000, 4_000],
   drainMs: 5_000,
+  standby: false,
+  connectionMaxAgeMs: 12 * 3_600_000,
+  retireMs: 10 * 60_000,
 };

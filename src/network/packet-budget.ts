@@ -6,7 +6,7 @@ interface Bucket {
 }
 
 /**
- * How many datagrams of strangers may cost us work. A token bucket a source, in a bounded table (the source that was quiet
+ * How many datagrams of strangers, or lines about them, may cost us work. A token bucket a source, in a bounded table (the source that was quiet
  * longest is forgotten first), and one for everybody together.
  */
 export class PacketBudget {

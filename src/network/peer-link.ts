@@ -6,6 +6,7 @@ import type { NetworkLimits } from "./network-limits.js";
 import type { NetworkLog } from "./network-log.js";
 import { CLOSE, type QuicConnection } from "./quic-connection.js";
 import type { QuicStream } from "./quic-stream.js";
+import { repeatingIdempotent } from "./repeated-call.js";
 import { quicTransport } from "./rpc-client.js";
 import { SampleWindow } from "./sample-window.js";
 import type { TrafficClass } from "./traffic-class.js";
@@ -22,7 +23,7 @@ export interface PeerAddress {
 
 /**
  * idle: waits for the peer to dial, or not started. connecting: an attempt runs. active: calls flow. degraded: connected, but
- * the last health check failed. dead: lost, and the next attempt is waited for.
+ * it is silent or the last health check failed. dead: lost, and the next attempt is waited for.
  */
 export type LinkState = "idle" | "connecting" | "active" | "degraded" | "dead";
 
@@ -43,6 +44,8 @@ export interface PeerLinkStatus {
   readonly lastMessageMs: number | undefined;
   /** Connections that became active so far. */
   readonly connections: number;
+  /** A second connection stands by. */
+  readonly standby: boolean;
   /** Why there is no connection, or why the last one ended. */
   readonly lastFault: Unavailable | undefined;
 }
@@ -55,12 +58,47 @@ export interface PeerLinkDependencies {
   dial(peer: { nodeId: string; host: string; port: number }): Promise<QuicConnection>;
 }
 
+/** A connection that calls may use. */
+interface Seat {
+  readonly connection: QuicConnection;
+  readonly cancelAge: () => void;
+  /** To be replaced by a fresh one; serves until that is there. */
+  outdated: boolean;
+  /** Nothing comes over it. */
+  silent: boolean;
+}
+
+const NOT_NEEDED = "the silent connection lives";
+
+/** A connection that takes no new calls and is closed when those that it has are over. */
+interface Retired {
+  readonly connection: QuicConnection;
+  readonly sinceMs: number;
+}
+
+/** The newest connection and one in reserve. */
+const MAX_SEATS = 2;
+/** The peer learns of a replacement within a round trip; until then it may begin calls on the old connection. */
+const RETIRE_GRACE_MS = 2_000;
+const RETIRE_LOOK_MS = 1_000;
+/** A peer that dials again and again does not get to keep more. */
+const MAX_RETIRED = 4;
+/** A stream that could not be opened because its connection died is opened on another one, so often at most. */
+const OPEN_ATTEMPTS = 3;
+const STANDBY_DELAY_MS = 100;
+
 interface Waiter {
   readonly admit: (connection: QuicConnection) => void;
   readonly refuse: (fault: Unavailable) => void;
 }
 
-/** The persistent connection with one peer: dials or waits, dials again with backoff, checks health, gives streams to calls. */
+/**
+ * The persistent connection with one peer: dials or waits, dials again with backoff, checks health, gives streams to calls.
+ *
+ * There may be two connections. Calls use the newer one; the other one stands by, and calls move to it in the moment in
+ * which the newer one dies. The side that dials decides whether there is a second one (`limits.standby`), and replaces
+ * each after `connectionMaxAgeMs`: first the new connection, then the old one retires.
+ */
 export class PeerLink {
   readonly nodeId: string;
   readonly dials: boolean;
@@ -71,13 +109,16 @@ export class PeerLink {
   readonly #success = new SampleWindow();
   readonly #transports = new Map<TrafficClass, Transport>();
   #state: LinkState = "idle";
-  #connection: QuicConnection | undefined;
-  #dialling: QuicConnection | undefined;
+  /** The one in use first. */
+  #seats: readonly Seat[] = [];
+  #retired: readonly Retired[] = [];
+  #dialling: QuicConnection | "begun" | undefined;
   #attempt = 0;
   #connections = 0;
   #lastFault: Unavailable | undefined;
   #cancelRedial: (() => void) | undefined;
   #cancelHealth: (() => void) | undefined;
+  #cancelRetiring: (() => void) | undefined;
   #stopped = false;
 
   constructor(self: string, address: PeerAddress, dependencies: PeerLinkDependencies) {
@@ -91,8 +132,9 @@ export class PeerLink {
     return this.#state;
   }
 
+  /** The connection that calls use. */
   get connection(): QuicConnection | undefined {
-    return this.#connection;
+    return this.#seats[0]?.connection;
   }
 
   start(): void {
@@ -103,11 +145,14 @@ export class PeerLink {
   transport(trafficClass: TrafficClass): Transport {
     let transport = this.#transports.get(trafficClass);
     if (transport === undefined) {
-      transport = quicTransport({
-        open: (name, signal) => this.#openStream(name, signal),
-        trafficClass,
-        limits: this.#dependencies.limits,
-      });
+      transport = repeatingIdempotent(
+        quicTransport({
+          open: (name, signal) => this.#openStream(name, signal),
+          trafficClass,
+          limits: this.#dependencies.limits,
+        }),
+        { clock: this.#dependencies.clock, hasConnection: () => this.connection !== undefined },
+      );
       this.#transports.set(trafficClass, transport);
     }
     return transport;
@@ -115,7 +160,7 @@ export class PeerLink {
 
   /** Resolves with the live connection; waits for one until the signal aborts, or `connectionWaitMs` without a signal. */
   connected(signal: AbortSignal | undefined): Promise<QuicConnection> {
-    if (this.#connection !== undefined) return Promise.resolve(this.#connection);
+    if (this.connection !== undefined) return Promise.resolve(this.connection);
     const { limits, clock } = this.#dependencies;
     if (this.#stopped || this.#waiters.size >= limits.queuedCalls) return Promise.reject(this.#absence());
     return new Promise((resolve, reject) => {
@@ -141,39 +186,103 @@ export class PeerLink {
     });
   }
 
-  /** A connection with this peer is authenticated on both sides. The newest one wins: an older one is of a former life. */
+  /**
+   * A connection with this peer is authenticated on both sides. The newest one is used. Of the others, those of a former
+   * life of the peer and silent ones are over at once; one of the same life stands by or, when it is replaced, retires.
+   */
   adopt(connection: QuicConnection): void {
-    const previous = this.#connection;
-    this.#connection = connection;
+    const { clock, limits } = this.#dependencies;
     if (connection === this.#dialling) this.#dialling = undefined;
+    const life = connection.peerIncarnation;
+    const silent = this.#seats.filter((each) => each.silent).map((each) => each.connection);
+    const isOver = (other: QuicConnection) => life === "" || other.peerIncarnation !== life || silent.includes(other);
+    const known = [...this.#seats, ...this.#retired].map((each) => each.connection);
+    const over = new Set(known.filter(isOver));
+    const others = this.#seats.filter((seat) => !over.has(seat.connection));
+    this.#retired = this.#retired.filter((each) => !over.has(each.connection));
+    const seat: Seat = {
+      connection,
+      outdated: false,
+      silent: false,
+      cancelAge: this.dials
+        ? clock.after(this.#jittered(limits.connectionMaxAgeMs), () => this.#outdate([seat]))
+        : () => {},
+    };
+    // The side that accepts keeps what the dialling side keeps; it cannot know which one is meant to go.
+    const room = this.dials && !limits.standby ? 1 : MAX_SEATS;
+    const staying = others.filter(({ outdated }) => !outdated).slice(0, room - 1);
+    for (const gone of this.#seats.filter((each) => !staying.includes(each))) gone.cancelAge();
+    this.#seats = [seat, ...staying];
+    this.#retire(others.filter((each) => !staying.includes(each)));
     this.#connections += 1;
     this.#attempt = 0;
     this.#cancelRedial?.();
     this.#become("active");
-    if (previous !== undefined) previous.close(CLOSE.superseded, "superseded by a newer connection");
+    for (const former of over) former.close(CLOSE.superseded, "superseded by a newer connection");
     for (const waiter of [...this.#waiters]) waiter.admit(connection);
-    this.#cancelHealth?.();
-    void this.#checkHealth(connection);
+    this.#watch(connection);
+    if (this.#wantsAnother()) this.#redial(STANDBY_DELAY_MS);
+  }
+
+  /**
+   * The peer stopped answering pings on a connection. It may be busy, so calls that it has go on; new ones begin on the
+   * other connection when that one is not silent. And as our address may have changed for the peer, we dial again.
+   */
+  silent(connection: QuicConnection): void {
+    const seat = this.#seats.find((each) => each.connection === connection);
+    if (seat === undefined) return;
+    seat.silent = true;
+    if (seat === this.#seats[0]) {
+      const other = this.#seats.find((each) => !each.silent);
+      if (other === undefined) this.#become("degraded");
+      else this.#moveTo(other.connection, "no answer to pings");
+    }
+    void this.#dial();
+  }
+
+  /** A silent peer is back: what is being dialled in its place is not needed. */
+  heard(connection: QuicConnection): void {
+    const seat = this.#seats.find((each) => each.connection === connection);
+    if (seat === undefined) return;
+    seat.silent = false;
+    if (seat === this.#seats[0]) this.#become("active");
+    else if (this.#seats[0]?.silent === true) this.#moveTo(connection, "heard again");
+    const attempt = this.#dialling;
+    if (this.#lacksOne() || attempt === undefined || attempt === "begun") return;
+    this.#dialling = undefined;
+    attempt.close(CLOSE.superseded, NOT_NEEDED);
   }
 
   /** A connection with this peer ended, active or not. */
   lost(connection: QuicConnection, fault: Unavailable): void {
-    if (this.#connection === undefined) this.#lastFault = fault;
-    // An attempt of the peer that failed, or the loser of two connections: what is current does not change.
-    if (connection !== this.#connection && connection !== this.#dialling) return;
+    const wasDialled = connection === this.#dialling;
+    if (wasDialled) this.#dialling = undefined;
+    if (this.#seats.length === 0) this.#lastFault = fault;
+    this.#retired = this.#retired.filter((each) => each.connection !== connection);
+    const seat = this.#seats.find((each) => each.connection === connection);
+    // An attempt of the peer that failed, or one that retired: what is current does not change.
+    if (seat === undefined && !wasDialled) return;
     this.#lastFault = fault;
-    if (connection === this.#dialling) this.#dialling = undefined;
-    if (connection === this.#connection) {
-      this.#connection = undefined;
+    seat?.cancelAge();
+    const wasInUse = seat !== undefined && seat === this.#seats[0];
+    this.#seats = this.#seats.filter((each) => each !== seat);
+    const next = this.connection;
+    if (next !== undefined) {
+      if (wasInUse) this.#moveTo(next, fault.message);
+    } else {
       this.#cancelHealth?.();
+      this.#become("dead");
     }
-    if (this.#connection !== undefined) return;
-    this.#become("dead");
     this.#redial();
   }
 
+  /** Replaces the connections that we dialled, one after the other and without failing a call: credentials have changed. */
+  refresh(): void {
+    if (this.dials) this.#outdate(this.#seats);
+  }
+
   status(): PeerLinkStatus {
-    const connection = this.#connection;
+    const { connection } = this;
     const { clock } = this.#dependencies;
     const path = connection?.pathStatistics();
     const toUs = (ms: number | undefined) => (ms === undefined ? undefined : Math.round(ms * 1_000));
@@ -188,53 +297,124 @@ export class PeerLink {
       successRatio: this.#success.mean(),
       lastMessageMs: connection && Math.round(clock.nowMs() - (clock.monotonicMs() - connection.lastReceivedMs)),
       connections: this.#connections,
+      standby: this.#seats.length > 1,
       lastFault: this.#lastFault,
     };
   }
 
-  /** No more attempts; waiting calls fail. The connection itself is closed by the endpoint. */
+  /** No more attempts; waiting calls fail. The connections themselves are closed by the endpoint. */
   stop(): void {
     this.#stopped = true;
     this.#cancelRedial?.();
     this.#cancelHealth?.();
+    this.#cancelRetiring?.();
+    for (const seat of this.#seats) seat.cancelAge();
     for (const waiter of [...this.#waiters]) waiter.refuse(this.#absence());
   }
 
+  /** Closes every connection with the peer. */
+  close(code: number, reason: string): void {
+    for (const { connection } of [...this.#seats, ...this.#retired]) connection.close(code, reason);
+  }
+
   async #openStream(trafficClass: TrafficClass, signal: AbortSignal | undefined): Promise<QuicStream> {
-    const connection = this.#connection ?? (await this.connected(signal));
-    return connection.openStream(trafficClass, signal);
+    for (let attempt = 1; ; attempt += 1) {
+      const connection = this.connection ?? (await this.connected(signal));
+      try {
+        return await connection.openStream(trafficClass, signal);
+      } catch (error) {
+        // Nothing of the call has left: it may wait or go to another connection without being done twice.
+        const died = connection.phase === "closed" && !this.#stopped && signal?.aborted !== true;
+        if (!died || attempt >= OPEN_ATTEMPTS) throw error;
+      }
+    }
   }
 
   async #dial(): Promise<void> {
     const { host, port } = this.#address;
-    if (this.#stopped || this.#connection !== undefined || this.#dialling !== undefined) return;
-    this.#become("connecting");
+    if (this.#stopped || !this.#wantsAnother()) return;
+    if (this.#seats.length === 0) this.#become("connecting");
+    this.#dialling = "begun";
     try {
       if (host === undefined || port === undefined) {
         throw new Unavailable("address-unknown", `no address to dial ${this.nodeId}`, { peer: this.nodeId });
       }
-      this.#dialling = await this.#dependencies.dial({ nodeId: this.nodeId, host, port });
+      const attempt = await this.#dependencies.dial({ nodeId: this.nodeId, host, port });
+      this.#dialling = this.#lacksOne() ? attempt : undefined;
+      if (this.#dialling === undefined) attempt.close(CLOSE.superseded, NOT_NEEDED);
     } catch (error) {
+      this.#dialling = undefined;
       this.#lastFault =
         error instanceof Unavailable ? error : new Unavailable("dial-failed", `cannot dial ${this.nodeId}`, {}, error);
-      this.#become("dead");
+      if (this.#seats.length === 0) this.#become("dead");
       this.#redial();
     }
   }
 
-  #redial(): void {
+  /** True while a connection is missing, silent, or to be replaced, and none is on its way. */
+  #wantsAnother(): boolean {
+    return this.dials && this.#dialling === undefined && this.#lacksOne();
+  }
+
+  #lacksOne(): boolean {
+    const good = this.#seats.filter(({ outdated, silent }) => !outdated && !silent).length;
+    return good < (this.#dependencies.limits.standby ? MAX_SEATS : 1);
+  }
+
+  #redial(delay?: number): void {
     if (!this.dials || this.#stopped) return;
     const { redialDelaysMs } = this.#dependencies.limits;
-    const delayMs = redialDelaysMs[Math.min(this.#attempt, redialDelaysMs.length - 1)] ?? 1_000;
-    this.#attempt += 1;
+    const delayMs = delay ?? redialDelaysMs[Math.min(this.#attempt, redialDelaysMs.length - 1)] ?? 1_000;
+    if (delay === undefined) this.#attempt += 1;
     this.#cancelRedial?.();
     this.#cancelRedial = this.#dependencies.clock.after(this.#jittered(delayMs), () => void this.#dial());
+  }
+
+  #outdate(seats: readonly Seat[]): void {
+    for (const seat of seats) seat.outdated = true;
+    if (!this.#stopped) void this.#dial();
+  }
+
+  /** Calls begin on the other connection from now on. */
+  #moveTo(connection: QuicConnection, why: string): void {
+    this.#seats = [...this.#seats].sort(
+      (a, b) => Number(b.connection === connection) - Number(a.connection === connection),
+    );
+    this.#dependencies.log({ level: "warn", event: "peer-failover", facts: { peer: this.nodeId, why } });
+    this.#become("active");
+    this.#watch(connection);
+  }
+
+  #retire(seats: readonly Seat[]): void {
+    const sinceMs = this.#dependencies.clock.monotonicMs();
+    const all = [...this.#retired, ...seats.map(({ connection }) => ({ connection, sinceMs }))];
+    this.#retired = all.slice(-MAX_RETIRED);
+    for (const { connection } of all.slice(0, -MAX_RETIRED)) connection.close(CLOSE.superseded, "replaced too often");
+    this.#tendRetired();
+  }
+
+  #tendRetired(): void {
+    this.#cancelRetiring?.();
+    const { clock, limits } = this.#dependencies;
+    const nowMs = clock.monotonicMs();
+    for (const { connection, sinceMs } of this.#retired) {
+      const ageMs = nowMs - sinceMs;
+      const isDone = ageMs >= RETIRE_GRACE_MS && connection.openStreams === 0;
+      if (isDone || ageMs >= limits.retireMs) connection.close(CLOSE.superseded, "replaced by a newer connection");
+    }
+    if (this.#retired.length === 0 || this.#stopped) return;
+    this.#cancelRetiring = clock.after(RETIRE_LOOK_MS, () => this.#tendRetired());
   }
 
   /** A quarter more or less, so that peers of a node that comes back do not all dial at once. */
   #jittered(delayMs: number): number {
     const [byte = 128] = this.#dependencies.random.bytes(1);
     return delayMs * (0.75 + byte / 512);
+  }
+
+  #watch(connection: QuicConnection): void {
+    this.#cancelHealth?.();
+    void this.#checkHealth(connection);
   }
 
   /** A call through the whole path. A peer that does not offer Ping has answered all the same. */
@@ -248,11 +428,17 @@ export class PeerLink {
     } catch (error) {
       healthy = error instanceof ConnectError && error.code === Code.Unimplemented;
     }
-    if (this.#connection !== connection || this.#stopped) return;
+    if (this.connection !== connection || this.#stopped) return;
     if (healthy) this.#latency.add(clock.monotonicMs() - startedMs);
     this.#success.add(healthy ? 1 : 0);
     this.#become(healthy ? "active" : "degraded");
-    this.#cancelHealth = clock.after(limits.healthIntervalMs, () => void this.#checkHealth(connection));
+    const reserve = this.#seats[1]?.connection;
+    this.#cancelHealth = clock.after(limits.healthIntervalMs, () => {
+      // Asked again over the other connection: if that one answers, this one was the trouble.
+      if (!healthy && reserve !== undefined && this.#seats[1]?.connection === reserve)
+        this.#moveTo(reserve, "no answer");
+      else void this.#checkHealth(connection);
+    });
   }
 
   #become(state: LinkState): void {

@@ -3,6 +3,7 @@ import type { Clock, Random } from "../crypto/ambient.js";
 import { InvalidInput, Unavailable } from "../crypto/fault.js";
 import { DEFAULT_LIMITS, type NetworkLimits } from "./network-limits.js";
 import type { NetworkLog } from "./network-log.js";
+import { PacketBudget } from "./packet-budget.js";
 import { type PeerAddress, PeerLink, type PeerLinkStatus } from "./peer-link.js";
 import type { PeerVerifier } from "./peer-verifier.js";
 import { CLOSE, type ConnectionEvents } from "./quic-connection.js";
@@ -26,6 +27,8 @@ export interface PeerMeshDependencies {
   /** Registers what this node offers, usually `(router) => routePeer(router, handlers)`. */
   readonly router: RouterSetup;
   readonly log: NetworkLog;
+  /** A peer that had no connection has one. */
+  readonly onPeer?: (nodeId: string) => void;
 }
 
 /**
@@ -68,14 +71,29 @@ export class PeerMesh {
   static async start(options: PeerMeshOptions, dependencies: PeerMeshDependencies): Promise<PeerMesh> {
     const limits = { ...DEFAULT_LIMITS, ...options.limits };
     const { nodeId } = options;
-    const server = new RpcServer({ setup: dependencies.router, limits, log: dependencies.log });
+    const server = new RpcServer({
+      setup: dependencies.router,
+      limits,
+      clock: dependencies.clock,
+      log: dependencies.log,
+    });
     const links = new Map<string, PeerLink>();
+    // Strangers must not be able to fill the disk with lines about them.
+    const strangerLog = new PacketBudget({ ...STRANGER_LINES, nowMs: dependencies.clock.monotonicMs() });
     const events: ConnectionEvents = {
-      active: (connection) => links.get(connection.peerNodeId)?.adopt(connection),
+      active: (connection) => {
+        const link = links.get(connection.peerNodeId);
+        const isFirst = link?.connection === undefined;
+        link?.adopt(connection);
+        if (link !== undefined && isFirst) dependencies.onPeer?.(connection.peerNodeId);
+      },
       stream: (stream, connection) => server.serve(stream, connection),
+      silent: (connection) => links.get(connection.peerNodeId)?.silent(connection),
+      heard: (connection) => links.get(connection.peerNodeId)?.heard(connection),
       closed: (connection, fault) => {
         const peer = connection.peerNodeId || connection.expectedNodeId;
         if (peer !== undefined) links.get(peer)?.lost(connection, fault);
+        if (peer === undefined && !strangerLog.take(connection.remote.host, dependencies.clock.monotonicMs())) return;
         const facts = { peer: peer ?? connection.remote.host, code: fault.code, why: fault.message };
         dependencies.log({ level: "info", event: "connection-closed", facts });
       },
@@ -158,12 +176,17 @@ export class PeerMesh {
     const link = this.#links.get(nodeId);
     this.#links.delete(nodeId);
     link?.stop();
-    link?.connection?.close(CLOSE.refused, "no longer a peer");
+    link?.close(CLOSE.refused, "no longer a peer");
   }
 
   /** Judges every live peer's certificate again; call it when revocations or the roster may have changed. */
   reverifyPeers(): void {
     this.#endpoint.reverify();
+  }
+
+  /** Replaces the connections that we dialled by fresh ones, which show the newest certificates; no call fails by it. */
+  refreshConnections(): void {
+    for (const link of this.#links.values()) link.refresh();
   }
 
   /** New connections show the new certificate; live ones and their calls stay. @throws {InvalidInput} `credentials-invalid` */
@@ -205,3 +228,4 @@ export class PeerMesh {
 }
 
 const FLUSH_MS = 20;
+const STRANGER_LINES = { perSourcePerSecond: 5, perSecond: 20 };

@@ -20,6 +20,10 @@ export interface ConnectionEvents {
   active(connection: QuicConnection): void;
   /** A peer opened a stream; the owner sets its consumer before returning. */
   stream(stream: QuicStream, connection: QuicConnection): void;
+  /** Nothing has come from the peer for `silenceMs`: it is gone, stopped, busy or cut off. The connection waits on. */
+  silent(connection: QuicConnection): void;
+  /** A silent peer is heard again. */
+  heard(connection: QuicConnection): void;
   closed(connection: QuicConnection, fault: Unavailable): void;
 }
 
@@ -29,6 +33,8 @@ export interface ConnectionHost {
   readonly limits: NetworkLimits;
   readonly clock: Clock;
   readonly nodeId: string;
+  /** Random at each start of this process. */
+  readonly incarnation: Uint8Array;
   readonly verifier: PeerVerifier;
   /** Scratch space for stream reads, shared because reads are synchronous. */
   readonly readScratch: Buffer;
@@ -46,6 +52,7 @@ interface Waiting {
 }
 
 const STOP_SCAN_INTERVAL_MS = 10;
+const ASK_AT_MOST_STREAMS = 40;
 
 /**
  * One QUIC connection over the native binding: hands datagrams to quiche synchronously, flushes once a turn, runs the
@@ -58,10 +65,11 @@ export class QuicConnection {
   readonly expectedNodeId: string | undefined;
   /** `address:port` of the peer. */
   readonly source: string;
-  /** Monotonic time of the last datagram that quiche accepted. */
+  /** Monotonic time of the last datagram. */
   lastReceivedMs: number;
   #phase: ConnectionPhase = "handshake";
   #peerNodeId = "";
+  #peerIncarnation = "";
   /** DER, as the peer showed it in the handshake. */
   #peerChain: readonly Uint8Array[] | undefined;
   readonly #native: NativeConnection;
@@ -74,11 +82,17 @@ export class QuicConnection {
   readonly #openCalls: number[] = TRAFFIC_CLASSES.map(() => 0);
   #queued = 0;
   #nextStreamId: number;
+  /** Above every stream that the peer has opened. */
+  #nextPeerStreamId: number;
   /** Streams of the peer whose request is complete: only STOP_SENDING can still cancel them. */
   readonly #answering = new Set<QuicStream>();
   #stopScanMs = 0;
   #cancelStopScan: (() => void) | undefined;
   #receivedBytes = 0;
+  /** Packets that authenticated, as of the last look, and when the last of them came. */
+  #authentic = 0;
+  #heardMs = 0;
+  #silent = false;
   #lookedThisTurn = false;
   #unseen = false;
   #lost: Unavailable | undefined;
@@ -111,6 +125,7 @@ export class QuicConnection {
     this.#arrival = { from: options.remote, to: options.local };
     this.source = `${options.remote.host}:${options.remote.port}`;
     this.#nextStreamId = options.role === "client" ? 0 : 1;
+    this.#nextPeerStreamId = options.role === "client" ? 1 : 0;
     this.lastReceivedMs = host.clock.monotonicMs();
     this.#cancelDeadline = host.clock.after(host.limits.connectTimeoutMs, () =>
       this.close(CLOSE.timeout, "connection was not accepted in time"),
@@ -125,6 +140,16 @@ export class QuicConnection {
   /** Node id of the verified certificate; empty before. */
   get peerNodeId(): string {
     return this.#peerNodeId;
+  }
+
+  /** Certificate chain that the peer showed in the handshake, leaf first, DER; empty before. */
+  get peerChain(): readonly Uint8Array[] {
+    return this.#peerChain ?? [];
+  }
+
+  /** Differs between two lives of the peer's process; empty before the hello, and from peers that do not tell. */
+  get peerIncarnation(): string {
+    return this.#peerIncarnation;
   }
 
   get openStreams(): number {
@@ -145,7 +170,10 @@ export class QuicConnection {
   /**
    * Takes a datagram. Total: a datagram that quiche refuses closes the connection at most.
    *
-   * @param source `address:port`; migration is off, so another source is not this connection
+   * Migration is off: quiche 0.18 follows a peer to a new address, but of what was in flight to the old one it repairs two
+   * packets and no more, so that streams hang. The dialling side connects again when the peer falls silent.
+   *
+   * @param source `address:port`; from another source it is not this connection's
    */
   receive(datagram: Buffer, source: string): void {
     if (source !== this.source || this.#lost !== undefined) return;
@@ -156,6 +184,7 @@ export class QuicConnection {
     }
     this.lastReceivedMs = this.#host.clock.monotonicMs();
     this.#absorb(datagram);
+    if (this.#silent) this.#noticeLife();
     // Looking through the streams costs more than the packet. The first packet of a turn is looked at right away, so that
     // a lone call is answered in this turn; the rest of a burst is looked at together, before the flush.
     if (this.#lookedThisTurn) this.#unseen = true;
@@ -198,10 +227,12 @@ export class QuicConnection {
   }
 
   /** The greeting is over: calls may flow. */
-  greeted(): void {
+  greeted(peerIncarnation: string): void {
     if (this.#phase !== "greeting") return;
+    this.#peerIncarnation = peerIncarnation;
     this.#phase = "active";
     this.#cancelDeadline?.();
+    this.#heardMs = this.lastReceivedMs;
     this.#keepAlive();
     this.#events.active(this);
     this.#readStreams();
@@ -215,6 +246,18 @@ export class QuicConnection {
     this.#attempt(() => this.#native.close(true, code, Buffer.from(reason.slice(0, 200))));
     this.#lose(this.#closeReason);
     this.flush();
+  }
+
+  /**
+   * Forgets a connection in its handshake or after its close, without a word: whoever holds it was not let in yet, or has
+   * been told, and its owner knows nothing of it, or has been told too.
+   */
+  abandon(): void {
+    this.#lost ??= new Unavailable("connection-closed", "its place was needed", { peer: this.source, side: "local" });
+    this.#phase = "closed";
+    this.#cancelDeadline?.();
+    this.dispose();
+    this.#host.forget(this);
   }
 
   /** Stops every timer: the endpoint goes away and with it this connection. */
@@ -372,7 +415,7 @@ export class QuicConnection {
     this.#peerNodeId = verdict.nodeId;
     this.#peerChain = chain?.map((der) => Uint8Array.from(der));
     this.#phase = "greeting";
-    if (this.role === "client") new Greeting(this, this.#host.nodeId).open(this.openGreetingStream());
+    if (this.role === "client") new Greeting(this, this.#host).open(this.openGreetingStream());
   }
 
   /** Judges the peer's certificate again: what was good at the handshake may be revoked or have expired since. */
@@ -383,12 +426,33 @@ export class QuicConnection {
   }
 
   #readStreams(): void {
-    for (const id of this.#native.readable()) {
-      if (this.#lost !== undefined) return;
-      if (this.#phase === "greeting" && id !== 0) continue;
-      const stream = this.#streams.get(id) ?? this.#acceptStream(id);
-      if (stream !== undefined && !stream.paused) this.#readStream(stream);
+    while (this.#lost === undefined && this.#native.isReadable()) {
+      const found = this.#findReadable();
+      // What is left may be paused, or not what the short search looks for: then the whole list, once.
+      for (const id of found.length > 0 ? found : this.#native.readable()) this.#readById(id);
+      if (found.length === 0) return;
     }
+  }
+
+  #readById(id: number): void {
+    if (this.#lost !== undefined || (this.#phase === "greeting" && id !== 0)) return;
+    const stream = this.#streams.get(id) ?? this.#acceptStream(id);
+    if (stream !== undefined && !stream.paused) this.#readStream(stream);
+  }
+
+  /**
+   * Streams that have something to read, or none when asking one by one would cost more than the binding's list, which costs as
+   * much as sixty such questions.
+   */
+  #findReadable(): number[] {
+    const found: number[] = [];
+    if (this.#phase !== "active" || this.#streams.size > ASK_AT_MOST_STREAMS) return found;
+    for (const [id, stream] of this.#streams) {
+      if (stream.receiving && !stream.paused && this.#native.streamReadable(id)) found.push(id);
+    }
+    // Streams that the peer has opened since; those that came out of order are for the list.
+    for (let next = this.#nextPeerStreamId; this.#native.streamReadable(next); next += 4) found.push(next);
+    return found;
   }
 
   #acceptStream(id: number): QuicStream | undefined {
@@ -398,7 +462,8 @@ export class QuicConnection {
       return undefined;
     }
     const stream = this.#track(id, TRAFFIC_CLASSES.length - 1);
-    if (id === 0) new Greeting(this, this.#host.nodeId).answer(stream);
+    this.#nextPeerStreamId = Math.max(this.#nextPeerStreamId, id + 4);
+    if (id === 0) new Greeting(this, this.#host).answer(stream);
     else this.#events.stream(stream, this);
     return stream;
   }
@@ -419,7 +484,10 @@ export class QuicConnection {
         return;
       }
       if (result === null) return;
-      this.#deliver(stream, scratch.subarray(0, result[0]), result[1]);
+      const [length, fin] = result;
+      this.#deliver(stream, scratch.subarray(0, length), fin);
+      // quiche fills what it is given, so there is no more.
+      if (length < scratch.length) return;
     }
   }
 
@@ -517,8 +585,30 @@ export class QuicConnection {
       if (this.#lost !== undefined) return;
       this.#attempt(() => this.#native.sendAckEliciting());
       this.#host.scheduleFlush(this);
+      // After a busy stretch of the event loop the packets that wait in the socket are read before this immediate.
+      setImmediate(() => this.#noticeSilence());
       this.#keepAlive();
     });
+  }
+
+  /** Only packets that authenticate count, or whoever knows the connection id could make a dead peer look alive. */
+  #noticeSilence(): void {
+    if (this.#lost !== undefined || this.#silent) return;
+    const authentic = this.#native.stats().recv;
+    if (authentic !== this.#authentic) {
+      this.#authentic = authentic;
+      this.#heardMs = this.lastReceivedMs;
+      return;
+    }
+    if (this.#host.clock.monotonicMs() - this.#heardMs < this.#host.limits.silenceMs) return;
+    this.#silent = true;
+    this.#events.silent(this);
+  }
+
+  #noticeLife(): void {
+    if (this.#native.stats().recv === this.#authentic) return;
+    this.#silent = false;
+    this.#events.heard(this);
   }
 
   #checkClosed(): void {

@@ -5,6 +5,7 @@ import { isIPv6 } from "node:net";
 import type { Config, SendInfo } from "@matrixai/quic/native/types.js";
 import type { Clock, Random } from "../crypto/ambient.js";
 import { InvalidInput, Unavailable } from "../crypto/fault.js";
+import { datagramBytes, MAX_DATAGRAM_BYTES } from "./datagram-size.js";
 import type { NetworkLimits } from "./network-limits.js";
 import { PacketBudget } from "./packet-budget.js";
 import { CONNECTION_ID_BYTES, MIN_INITIAL_BYTES, type PacketHeader, parsePacketHeader } from "./packet-header.js";
@@ -34,8 +35,9 @@ export interface EndpointDependencies {
 }
 
 const APPLICATION_PROTOCOL = "mpc-wallet/1";
-/** Fits every path of 1,400 bytes and more after IPv6, UDP and tunnel headers. */
-const DATAGRAM_BYTES = 1_350;
+/** Retry, version negotiation: a stranger is never answered with more than it sent. */
+const STATELESS_REPLY_BYTES = MIN_INITIAL_BYTES;
+const INCARNATION_BYTES = 8;
 const READ_SCRATCH_BYTES = 64 * 1024;
 const SOCKET_BUFFER_BYTES = 4 * 1024 * 1024;
 /** Smallest stateless reset (RFC 9000, section 10.3). A reset is shorter than what it answers, so no two resets loop. */
@@ -77,7 +79,7 @@ export class QuicEndpoint {
   #credentials: TransportCredentials;
   #resetKey: Buffer;
   #flushScheduled = false;
-  #sendBuffer = Buffer.allocUnsafeSlow(DATAGRAM_BYTES);
+  #sendBuffer = Buffer.allocUnsafeSlow(MAX_DATAGRAM_BYTES);
   #accepting = true;
   #closed = false;
 
@@ -107,6 +109,7 @@ export class QuicEndpoint {
       limits: options.limits,
       clock: dependencies.clock,
       nodeId: options.nodeId,
+      incarnation: dependencies.random.bytes(INCARNATION_BYTES),
       verifier: dependencies.verifier,
       readScratch: Buffer.allocUnsafeSlow(READ_SCRATCH_BYTES),
       scheduleFlush: (connection) => this.#scheduleFlush(connection),
@@ -151,7 +154,7 @@ export class QuicEndpoint {
     socket.removeAllListeners("error");
     const endpoint = new QuicEndpoint(options, dependencies, { binding, socket });
     try {
-      endpoint.#config();
+      endpoint.#config(host);
       return endpoint;
     } catch (error) {
       socket.close();
@@ -173,7 +176,7 @@ export class QuicEndpoint {
     const previous = this.#credentials;
     this.#credentials = credentials;
     try {
-      this.#config();
+      this.#config(this.#local.host);
     } catch (error) {
       this.#credentials = previous;
       throw error;
@@ -195,7 +198,7 @@ export class QuicEndpoint {
     }
     const scid = this.#dependencies.random.bytes(CONNECTION_ID_BYTES);
     const remote = { host, port: peer.port };
-    const native = this.#host.binding.Connection.connect(null, scid, this.#local, remote, this.#config());
+    const native = this.#host.binding.Connection.connect(null, scid, this.#local, remote, this.#config(host));
     return this.#adopt(
       new QuicConnection(
         {
@@ -281,13 +284,12 @@ export class QuicEndpoint {
       from: { address: string; port: number; source: string };
     },
   ): void {
-    const { connections, halfOpen } = this.#options.limits;
-    if (this.#connections.size >= connections || this.#halfOpen() >= halfOpen) return;
+    if (!this.#makeRoom()) return;
     const { dcid } = proved.header;
     const remote = { host: proved.from.address, port: proved.from.port };
     let connection: QuicConnection;
     try {
-      const config = this.#config(resetToken(this.#resetKey, dcid));
+      const config = this.#config(remote.host, resetToken(this.#resetKey, dcid));
       const native = this.#host.binding.Connection.accept(dcid, proved.originalDcid, this.#local, remote, config);
       connection = new QuicConnection(
         { key: connectionKey(dcid), role: "server", native, local: this.#local, remote, expectedNodeId: undefined },
@@ -321,7 +323,7 @@ export class QuicEndpoint {
   }
 
   #reply(to: { address: string; port: number }, write: (out: Buffer) => number): void {
-    const out = Buffer.allocUnsafe(DATAGRAM_BYTES);
+    const out = Buffer.allocUnsafe(STATELESS_REPLY_BYTES);
     try {
       this.#socket.send(out, 0, write(out), to.port, to.address);
     } catch {
@@ -329,12 +331,38 @@ export class QuicEndpoint {
     }
   }
 
-  #halfOpen(): number {
+  /**
+   * Makes room for a half-open connection, false when there is none. A peer is through with its handshake in milliseconds,
+   * who only holds a place stays for the whole connect timeout. So a newcomer takes the place that is held longest, by the
+   * address that holds most: a flood costs itself its places. Whoever has shown a certificate that we accept stays.
+   */
+  #makeRoom(): boolean {
+    const { connections, halfOpen } = this.#options.limits;
     let count = 0;
-    for (const { phase, role } of this.#connections.values()) {
-      if (role === "server" && (phase === "handshake" || phase === "greeting")) count += 1;
+    const waiting = new Map<string, QuicConnection[]>();
+    for (const connection of this.#connections.values()) {
+      const { phase, role, remote } = connection;
+      if (role !== "server" || (phase !== "handshake" && phase !== "greeting")) continue;
+      count += 1;
+      if (phase === "greeting") continue;
+      const ofAddress = waiting.get(remote.host);
+      if (ofAddress === undefined) waiting.set(remote.host, [connection]);
+      else ofAddress.push(connection);
     }
-    return count;
+    if (count >= halfOpen) {
+      let most: QuicConnection[] = [];
+      for (const ofAddress of waiting.values()) if (ofAddress.length > most.length) most = ofAddress;
+      if (most[0] === undefined) return false;
+      most[0].abandon();
+    }
+    if (this.#connections.size < connections) return true;
+    // Those that are closed only repeat their CLOSE for a moment.
+    for (const connection of this.#connections.values()) {
+      if (connection.phase !== "closed") continue;
+      connection.abandon();
+      return true;
+    }
+    return false;
   }
 
   // ---- sending
@@ -359,7 +387,7 @@ export class QuicEndpoint {
       const [length, { to }] = packet;
       this.#socket.send(this.#sendBuffer, 0, length, to.port, to.host);
       // Node sends at once and copies; only when the kernel's buffer is full it keeps our bytes, which then stay theirs.
-      if (this.#socket.getSendQueueCount() > 0) this.#sendBuffer = Buffer.allocUnsafeSlow(DATAGRAM_BYTES);
+      if (this.#socket.getSendQueueCount() > 0) this.#sendBuffer = Buffer.allocUnsafeSlow(MAX_DATAGRAM_BYTES);
     }
   }
 
@@ -375,7 +403,8 @@ export class QuicEndpoint {
     this.#dirty.delete(connection);
   }
 
-  #config(statelessResetToken?: Buffer): Config {
+  /** @param remote address of the peer, which decides how large datagrams are */
+  #config(remote: string, statelessResetToken?: Buffer): Config {
     const { binding } = this.#host;
     const { limits } = this.#options;
     let config: Config;
@@ -400,8 +429,8 @@ export class QuicEndpoint {
     }
     config.setApplicationProtos([APPLICATION_PROTOCOL]);
     config.setMaxIdleTimeout(limits.idleTimeoutMs);
-    config.setMaxRecvUdpPayloadSize(DATAGRAM_BYTES);
-    config.setMaxSendUdpPayloadSize(DATAGRAM_BYTES);
+    config.setMaxRecvUdpPayloadSize(MAX_DATAGRAM_BYTES);
+    config.setMaxSendUdpPayloadSize(datagramBytes(remote, limits));
     config.setInitialMaxData(UNLIMITED_BYTES);
     config.setMaxConnectionWindow(UNLIMITED_BYTES);
     config.setInitialMaxStreamDataBidiLocal(STREAM_WINDOW_BYTES);

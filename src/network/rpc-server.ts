@@ -10,6 +10,7 @@ import {
 } from "@connectrpc/connect";
 import type { UniversalHandler, UniversalServerResponse } from "@connectrpc/connect/protocol";
 import type { Frame, Head } from "../../gen/mpcwallet/transport/v1/frame_pb.js";
+import type { Clock } from "../crypto/ambient.js";
 import { ByteQueue } from "./byte-queue.js";
 import { lossError, resetCode } from "./call-failure.js";
 import { encodeData, encodeEnd, encodeHead, FrameReader, headersOf } from "./frame-codec.js";
@@ -22,6 +23,11 @@ import { TRAFFIC_CLASS_FIELD, trafficRank } from "./traffic-class.js";
 /** Context value of every call: node id in the verified certificate of the caller. Empty only outside a mesh. */
 export const peerNodeId: ContextKey<string> = createContextKey("", { description: "node id of the calling peer" });
 
+/** Context value of every call: the certificate chain that the caller showed, leaf first, DER. */
+export const peerChain: ContextKey<readonly Uint8Array[]> = createContextKey<readonly Uint8Array[]>([], {
+  description: "certificate chain of the calling peer",
+});
+
 /** Registers services on a router, as `routePeer(router, handlers)` does. */
 export type RouterSetup = (router: ConnectRouter) => void;
 
@@ -30,11 +36,19 @@ export class RpcServer {
   readonly #handlers: ReadonlyMap<string, UniversalHandler>;
   readonly #limits: NetworkLimits;
   readonly #log: NetworkLog;
+  readonly #clock: Clock;
   readonly #calls = new Set<ServerCall>();
+  #cancelSweep: (() => void) | undefined;
   #idle: (() => void) | undefined;
   #draining = false;
 
-  constructor(options: { setup: RouterSetup; limits: NetworkLimits; log: NetworkLog; router?: ConnectRouterOptions }) {
+  constructor(options: {
+    setup: RouterSetup;
+    limits: NetworkLimits;
+    clock: Clock;
+    log: NetworkLog;
+    router?: ConnectRouterOptions;
+  }) {
     const router = createConnectRouter({
       ...options.router,
       connect: false,
@@ -45,6 +59,7 @@ export class RpcServer {
     options.setup(router);
     this.#handlers = new Map(router.handlers.map((handler) => [handler.requestPath, handler]));
     this.#limits = options.limits;
+    this.#clock = options.clock;
     this.#log = options.log;
   }
 
@@ -61,6 +76,7 @@ export class RpcServer {
     const call = new ServerCall(stream, connection, {
       handlers: this.#handlers,
       limits: this.#limits,
+      clock: this.#clock,
       log: this.#log,
       done: () => {
         this.#calls.delete(call);
@@ -68,6 +84,17 @@ export class RpcServer {
       },
     });
     this.#calls.add(call);
+    this.#cancelSweep ??= this.#clock.after(SWEEP_MS, () => this.#sweep());
+  }
+
+  /** Ends the calls that keep us waiting. One look at all of them now and then is cheaper than timers for each. */
+  #sweep(): void {
+    this.#cancelSweep = undefined;
+    for (const call of [...this.#calls]) {
+      const overdue = call.overdue();
+      if (overdue !== undefined) call.giveUp(new ConnectError(overdue, Code.DeadlineExceeded));
+    }
+    if (this.#calls.size > 0) this.#cancelSweep = this.#clock.after(SWEEP_MS, () => this.#sweep());
   }
 
   /** Refuses new calls and resolves when the running ones are answered. */
@@ -82,6 +109,7 @@ export class RpcServer {
   /** Aborts what still runs. */
   abort(): void {
     this.#draining = true;
+    this.#cancelSweep?.();
     for (const call of [...this.#calls]) call.giveUp(new ConnectError("this node is closing", Code.Unavailable));
   }
 }
@@ -89,9 +117,13 @@ export class RpcServer {
 interface ServerCallHost {
   readonly handlers: ReadonlyMap<string, UniversalHandler>;
   readonly limits: NetworkLimits;
+  readonly clock: Clock;
   readonly log: NetworkLog;
   done(): void;
 }
+
+const SWEEP_MS = 500;
+const ONE_MESSAGE_IN: ReadonlySet<string> = new Set(["unary", "server_streaming"]);
 
 /** The answering side of one call on one stream. */
 class ServerCall implements StreamConsumer {
@@ -101,6 +133,8 @@ class ServerCall implements StreamConsumer {
   readonly #reader: FrameReader;
   readonly #body: ByteQueue;
   readonly #abort = new AbortController();
+  /** What is waited for, since when, and how long at most; undefined while it is our turn. */
+  #awaited: { readonly what: string; readonly sinceMs: number; readonly limitMs: number } | undefined;
   #requestOver = false;
   #handling = false;
 
@@ -118,6 +152,18 @@ class ServerCall implements StreamConsumer {
     stream.onClosed = () => {
       if (!this.#handling) host.done();
     };
+    this.#await("the head of the call", host.limits.headMs);
+  }
+
+  /** What the peer keeps us waiting for beyond its time. */
+  overdue(): string | undefined {
+    if (this.#awaited === undefined) return undefined;
+    const { what, sinceMs, limitMs } = this.#awaited;
+    return this.#host.clock.monotonicMs() - sinceMs > limitMs ? `${what} took more than ${limitMs} ms` : undefined;
+  }
+
+  #await(what: string, limitMs: number): void {
+    this.#awaited = { what, limitMs, sinceMs: this.#host.clock.monotonicMs() };
   }
 
   received(bytes: Uint8Array): void {
@@ -139,6 +185,7 @@ class ServerCall implements StreamConsumer {
   failed(loss: StreamLoss): void {
     const error = lossError(loss);
     this.#requestOver = true;
+    this.#awaited = undefined;
     this.#body.end(error);
     this.#abort.abort(error);
   }
@@ -148,6 +195,7 @@ class ServerCall implements StreamConsumer {
     else if (frame.case === "data") this.#body.push(frame.value);
     else if (frame.case === "end") {
       this.#requestOver = true;
+      this.#awaited = undefined;
       this.#body.end();
     }
   }
@@ -156,6 +204,7 @@ class ServerCall implements StreamConsumer {
   giveUp(reason: unknown): void {
     const error = ConnectError.from(reason);
     this.#requestOver = true;
+    this.#awaited = undefined;
     this.#body.end(error);
     this.#abort.abort(error);
     this.#stream.reset(resetCode(error));
@@ -167,6 +216,11 @@ class ServerCall implements StreamConsumer {
       const header = headersOf(head.fields);
       this.#connection.setRank(this.#stream, trafficRank(header.get(TRAFFIC_CLASS_FIELD) ?? "control"));
       const handler = this.#host.handlers.get(head.path);
+      // A request of many messages is a conversation and may pause.
+      this.#awaited = undefined;
+      if (handler !== undefined && ONE_MESSAGE_IN.has(handler.method.methodKind)) {
+        this.#await("the request", this.#host.limits.transferMs);
+      }
       const response =
         handler === undefined
           ? { status: 404 }
@@ -177,7 +231,9 @@ class ServerCall implements StreamConsumer {
               header,
               body: this.#body,
               signal: this.#abort.signal,
-              contextValues: createContextValues().set(peerNodeId, this.#connection.peerNodeId),
+              contextValues: createContextValues()
+                .set(peerNodeId, this.#connection.peerNodeId)
+                .set(peerChain, this.#connection.peerChain),
             });
       await this.#answer(response);
     } catch (cause) {
@@ -185,7 +241,8 @@ class ServerCall implements StreamConsumer {
       this.giveUp(new ConnectError("the call broke", Code.Internal));
     } finally {
       this.#handling = false;
-      this.#host.done();
+      if (this.#stream.closed) this.#host.done();
+      else this.#await("the end of the call", this.#host.limits.transferMs);
     }
   }
 
@@ -196,7 +253,10 @@ class ServerCall implements StreamConsumer {
     for await (const message of response.body ?? []) {
       if (!stream.sending) break;
       for (const frame of encodeData(message, frameBytes)) {
-        if (!stream.write(frame)) await stream.drained();
+        if (stream.write(frame)) continue;
+        this.#await("the reader of the answer", this.#host.limits.transferMs);
+        await stream.drained();
+        this.#awaited = undefined;
       }
     }
     stream.end(this.#end(response.trailer));

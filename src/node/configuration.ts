@@ -53,9 +53,12 @@ export const networkSection = () =>
     listenPort: port(),
     connectTimeoutMs: ms(100, MINUTE_MS).default(10_000),
     idleTimeoutMs: ms(1000, 10 * MINUTE_MS).default(10_000),
-    pingIntervalMs: ms(100, MINUTE_MS).default(2500),
+    pingIntervalMs: ms(100, MINUTE_MS).default(1000),
     callTimeoutMs: ms(100, 10 * MINUTE_MS).default(30_000),
     messageMaxBytes: count(1024, 64 << 20).default(10 << 20),
+    // A second connection with each peer that this process dials.
+    hotStandby: z.boolean().default(true),
+    connectionMaxAgeMs: ms(MINUTE_MS, 30 * DAY_MS).default(DAY_MS / 2),
     roster: z
       .array(
         z.strictObject({
@@ -89,12 +92,20 @@ export const authorityEntries = () =>
     .min(1)
     .max(64);
 
+const storageKeys = (folder: string) => ({
+  passphraseEnvironment: environment().default("STATE_ENCRYPTION_KEY"),
+  passphraseFile: path(folder).optional(),
+});
+
 /** Section [storage]: how state is sealed at rest. */
-export const storageSection = (folder: string) =>
+export const storageSection = (folder: string) => z.strictObject(storageKeys(folder)).prefault({});
+
+const nodeStorageSection = (folder: string) =>
   z
     .strictObject({
-      passphraseEnvironment: environment().default("STATE_ENCRYPTION_KEY"),
-      passphraseFile: path(folder).optional(),
+      ...storageKeys(folder),
+      // How long a started node waits for its peers to say that its ledger is the newest, before it burns its pool.
+      ledgerConfirmationMs: ms(1000, DAY_MS).default(30_000),
     })
     .prefault({});
 
@@ -253,7 +264,7 @@ export function nodeConfigurationSchema(folder: string) {
     node: processSection(folder),
     network: networkSection(),
     security: securitySection(folder).extend({ authorities: authorityEntries() }),
-    storage: storageSection(folder),
+    storage: nodeStorageSection(folder),
     bitcoin: bitcoinSection(folder),
     protocols: protocolsSection(),
     consensus: z.strictObject({ ...votingKeys, policy: policySection() }).prefault({}),

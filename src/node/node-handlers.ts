@@ -21,6 +21,7 @@ import type { OneUseItem } from "../storage/one-use-ledger.js";
 import { type ApprovedItem, signingAuthorization, signingItems } from "../wallet/approved-signing.js";
 import type { PaymentGuard } from "../wallet/payment-guard.js";
 import { runSession } from "./banning-session.js";
+import type { LedgerWitness } from "./ledger-witness.js";
 import {
   generateAuxInfo,
   listPresignatures,
@@ -30,13 +31,18 @@ import {
   requireThreshold,
   takePresignatures,
 } from "./presignature-handlers.js";
+import type { PrimePoolProgress } from "./prime-pool.js";
 import type { SessionSeat, SigningJob } from "./session-job.js";
+import type { ShareChanges } from "./share-changes.js";
+import { walletChangeHandlers } from "./wallet-change-handlers.js";
 
 export interface NodeHandlerParts extends PresignatureParts {
   readonly version: string;
   readonly network: string;
   readonly roster: Roster;
   readonly guard: PaymentGuard;
+  readonly witness: Pick<LedgerWitness, "attend" | "burn">;
+  readonly changes: ShareChanges;
   readonly links: () => readonly PeerLinkStatus[];
 }
 
@@ -75,12 +81,15 @@ export function nodeHandlers(parts: NodeHandlerParts): PeerHandlers {
         version: parts.version,
         uptimeMs: BigInt(Math.round(clock.monotonicMs() - startedMs)),
         walletIds: [...parts.shares.ids()],
+        ledger: ledgerStatus(parts),
         peers: parts.links().map((link) => ({
           nodeId: link.nodeId,
           state: STATES[link.state],
           rttP50Us: BigInt(Math.round(link.latencyP50Us ?? 0)),
           rttP99Us: BigInt(Math.round(link.latencyP99Us ?? 0)),
         })),
+        primes: primesStatus(parts.primes.progress),
+        auxInfo: parts.auxInfoBoard.running.map((running) => ({ ...running })),
       }),
     },
     session: {
@@ -99,6 +108,7 @@ export function nodeHandlers(parts: NodeHandlerParts): PeerHandlers {
         }
       },
     },
+    walletChange: walletChangeHandlers(parts.changes, (handler) => serve("coordinator", handler)),
     consensus: {
       vote: serve("coordinator", async ({ proposal }) => {
         if (proposal === undefined) throw new InvalidInput("proposal-missing", "a vote request has a proposal");
@@ -110,6 +120,19 @@ export function nodeHandlers(parts: NodeHandlerParts): PeerHandlers {
       }),
     },
   };
+}
+
+const primesStatus = ({ ready, drawing }: PrimePoolProgress) => ({
+  ready,
+  drawing: drawing !== undefined,
+  found: drawing?.found ?? 0,
+  tested: drawing?.tested ?? 0,
+});
+function ledgerStatus({ ledger, witness }: NodeHandlerParts) {
+  const { available, used, failed, expired } = ledger.counts();
+  const { burn } = witness;
+  const burned = burn === undefined ? {} : { burnedAtMs: burn.atMs, burnedReason: burn.reason };
+  return { confirmed: ledger.isConfirmed, available, used, failed, expired, ...burned };
 }
 
 function requireRole(roster: Roster, context: HandlerContext, role: "node" | "coordinator"): void {
@@ -162,6 +185,7 @@ async function signPayment(parts: NodeHandlerParts, request: SignPaymentRequest)
   }
   const payment = await parts.guard.authorize(proposal, certificate);
   const wallet = parts.shares.signing(payment.walletId);
+  requireEpoch(wallet, request);
   requireThreshold(wallet, signers);
   const seat = parts.shares.seat({ sessionId, parties: wallet.parties, signers }, parts.nodeId);
   const authorization = signingAuthorization(payment.proposalDigest, certificate);
@@ -170,8 +194,10 @@ async function signPayment(parts: NodeHandlerParts, request: SignPaymentRequest)
     return await runSigning(parts, signingJob(wallet, { items, authorization, taken: [] }), seat);
   }
   const names = seat.parties.map(({ nodeId }) => nodeId);
+  const passage = parts.witness.attend(names.filter((nodeId) => nodeId !== parts.nodeId));
   const taken = await takePresignatures(parts.ledger, { wallet, signers: names, ids, inputs: items.length });
   try {
+    await passage.witnessed();
     return await runSigning(parts, signingJob(wallet, { items, authorization, taken }), seat);
   } catch (error) {
     const failed = taken.map((item) => parts.ledger.fail(item, "signing failed"));
@@ -183,6 +209,16 @@ async function signPayment(parts: NodeHandlerParts, request: SignPaymentRequest)
   } finally {
     for (const { secret } of taken) secret.erase();
   }
+}
+
+/** A session between shares of different epochs would only time out. */
+function requireEpoch({ epoch, walletId }: StoredWallet, { walletEpoch }: SignPaymentRequest): void {
+  if (walletEpoch === undefined || walletEpoch === epoch) return;
+  throw new InvalidInput("wallet-epoch-differs", "the wallet's shares are of another epoch here; try again", {
+    walletId,
+    epoch,
+    asked: walletEpoch,
+  });
 }
 
 function signingJob(

@@ -8,10 +8,18 @@ import type { Clock } from "../crypto/ambient.js";
 import { Bug, InvalidInput, PeerFault } from "../crypto/fault.js";
 import type { SecurityProfile } from "../crypto/security-profile.js";
 import { hashTuple } from "../crypto/transcript.js";
+import { auxInfo } from "../protocols/cggmp24/aux-info.js";
 import type { Scheme } from "../protocols/key-share.js";
 import type { StoredWallet } from "../storage/key-store.js";
-import type { ItemFacts, ItemKind, OneUseItem, OneUseLedger } from "../storage/one-use-ledger.js";
+import {
+  type ItemFacts,
+  type ItemKind,
+  type OneUseItem,
+  type OneUseLedger,
+  unconfirmed,
+} from "../storage/one-use-ledger.js";
 import { SecretBytes } from "../storage/secret-bytes.js";
+import type { AuxInfoBoard } from "./aux-info-progress.js";
 import type { BanRegister } from "./ban-register.js";
 import { runSession } from "./banning-session.js";
 import type { Logger } from "./log.js";
@@ -31,6 +39,7 @@ export interface PresignatureParts {
   readonly shares: WalletShares;
   readonly ledger: OneUseLedger;
   readonly primes: PrimeSource;
+  readonly auxInfoBoard: AuxInfoBoard;
   readonly exchange: SessionExchange;
   readonly bans: BanRegister;
   readonly clock: Clock;
@@ -63,7 +72,8 @@ export async function generateAuxInfo(parts: PresignatureParts, { sessionId, wal
   const keyShare = Uint8Array.from(wallet.keyShare.reveal());
   // Out of the store before they are used: primes that a peer has seen a modulus of serve no other wallet.
   const job = { kind: "aux-info" as const, keyShare, profile: security, primes: await primes.take() };
-  const result = await runSession(parts, job, seat);
+  const progress = parts.auxInfoBoard.follow(walletId, auxInfo.rounds);
+  const result = await runSession(parts, job, seat, progress.onRound).finally(progress.end);
   if (result.kind !== "aux-info") throw new Bug("an aux-info session has aux info");
   const { epochId } = result;
   await shares.keepAuxInfo(wallet, result);
@@ -168,7 +178,7 @@ async function presignOne(parts: PresignatureParts, wallet: StoredWallet, seat: 
 
 export async function listPresignatures({ shares, ledger }: PresignatureParts, { walletId }: ListPresignaturesRequest) {
   const { scheme, parties, epoch } = shares.signing(walletId);
-  const items = ledger.items({ kind: ITEM_KINDS[scheme], walletId, walletEpoch: epoch });
+  const items = ledger.isConfirmed ? ledger.items({ kind: ITEM_KINDS[scheme], walletId, walletEpoch: epoch }) : [];
   return {
     presignatures: items.map(({ id, signers }) => ({
       id: new Uint8Array(Buffer.from(id, "hex")),
@@ -183,7 +193,7 @@ export async function listPresignatures({ shares, ledger }: PresignatureParts, {
  *
  * @throws InvalidInput `presignature-count`, `presignature-repeated`, `presignature-unknown` (used ones too),
  *   `presignature-wallet`, `presignature-epoch`, `presignature-signers`
- * @throws Unavailable of the ledger
+ * @throws Unavailable of the ledger, "ledger-unconfirmed" among them
  */
 export async function takePresignatures(
   ledger: OneUseLedger,
@@ -203,6 +213,7 @@ export async function takePresignatures(
   if (new Set(ids).size !== ids.length) {
     throw new InvalidInput("presignature-repeated", "one presignature signs one message");
   }
+  if (!ledger.isConfirmed) throw unconfirmed();
   for (const id of ids) {
     const [item] = ledger.items({ kind, id });
     if (item === undefined) throw unknown(id);

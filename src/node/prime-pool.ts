@@ -4,6 +4,7 @@ import { Bug, Unavailable } from "../crypto/fault.js";
 import { toBytes, toInteger } from "../crypto/modulus.js";
 import type { SecurityProfile } from "../crypto/security-profile.js";
 import type { AuxPrimes } from "../protocols/cggmp24/aux-info.js";
+import type { PrimeProgress } from "../protocols/cggmp24/aux-primes.js";
 import type { KeyStore } from "../storage/key-store.js";
 import { SecretBytes } from "../storage/secret-bytes.js";
 import type { Logger } from "./log.js";
@@ -14,17 +15,35 @@ export interface PrimeSource {
   prepare(): Promise<void>;
   /** Takes a set out for ever. @throws Unavailable `primes-missing` when none is at hand */
   take(): Promise<AuxPrimes>;
+  /** How far it is now, for people who wait. */
+  readonly progress: PrimePoolProgress;
   close(): Promise<void>;
 }
 
-/** Draws one set; ends early with the signal. */
-export type DrawPrimes = (profile: SecurityProfile, signal: AbortSignal) => Promise<AuxPrimes>;
+export interface PrimePoolProgress {
+  /** Sets at hand. */
+  readonly ready: number;
+  /** Of the set that is being drawn now; absent when none is. */
+  readonly drawing: PrimeProgress | undefined;
+}
+
+/** Draws one set; ends early with the signal. `report` hears how far it is. */
+export type DrawPrimes = (
+  profile: SecurityProfile,
+  signal: AbortSignal,
+  report: (progress: PrimeProgress) => void,
+) => Promise<AuxPrimes>;
+
+/** What the process that draws says to its parent. */
+export type PrimeReport =
+  | { readonly kind: "progress"; readonly progress: PrimeProgress }
+  | { readonly kind: "primes"; readonly primes: AuxPrimes };
 
 const PREFIX = "aux-primes/";
 const RETRY_MS = 60_000;
 
 /**
- * Sets of primes drawn ahead, sealed in the key store. A safe prime of 1,536 bits takes about five seconds of a core
+ * Sets of primes drawn ahead, sealed in the key store. A safe prime of 1,536 bits takes about two seconds of a core
  * that is otherwise idle, so a wallet's creation should not wait for them.
  */
 export class PrimePool implements PrimeSource {
@@ -37,6 +56,7 @@ export class PrimePool implements PrimeSource {
   readonly #log: Logger;
   readonly #stop = new AbortController();
   #drawing: Promise<void> | undefined;
+  #drawn: PrimeProgress | undefined;
   #cancelRetry = (): void => {};
 
   constructor(
@@ -73,6 +93,10 @@ export class PrimePool implements PrimeSource {
     }
   }
 
+  get progress(): PrimePoolProgress {
+    return { ready: this.#names().length, drawing: this.#drawn };
+  }
+
   async close(): Promise<void> {
     this.#cancelRetry();
     this.#stop.abort();
@@ -99,13 +123,17 @@ export class PrimePool implements PrimeSource {
   #drawOne(): Promise<void> {
     this.#drawing ??= this.#drawAndKeep().finally(() => {
       this.#drawing = undefined;
+      this.#drawn = undefined;
     });
     return this.#drawing;
   }
 
   async #drawAndKeep(): Promise<void> {
     const startedMs = this.#clock.monotonicMs();
-    const primes = await this.#draw(this.#profile, this.#stop.signal);
+    this.#drawn = { found: 0, tested: 0 };
+    const primes = await this.#draw(this.#profile, this.#stop.signal, (progress) => {
+      this.#drawn = progress;
+    });
     const secret = SecretBytes.adopt(encode(primes, this.#profile));
     const name = `${PREFIX}${this.#profile.name}/${Math.floor(this.#clock.nowMs())}-${this.#names().length}`;
     await this.#store.putSecret(name, secret);
@@ -134,7 +162,7 @@ function decode(bytes: Uint8Array, { primeBits }: SecurityProfile): AuxPrimes {
 }
 
 /** In a child process of the least priority, which gets nothing of this process' environment. */
-const drawInProcess: DrawPrimes = (profile, signal) =>
+const drawInProcess: DrawPrimes = (profile, signal, report) =>
   new Promise((resolve, reject) => {
     const fail = (why: string): void => reject(new Unavailable("primes-failed", `no primes were drawn: ${why}`));
     const child = fork(new URL("./prime-maker.js", import.meta.url), [profile.name], {
@@ -145,7 +173,11 @@ const drawInProcess: DrawPrimes = (profile, signal) =>
       signal,
       killSignal: "SIGKILL",
     });
-    child.once("message", (primes) => resolve(primes as unknown as AuxPrimes));
+    child.on("message", (message) => {
+      const said = message as unknown as PrimeReport;
+      if (said.kind === "primes") resolve(said.primes);
+      else report(said.progress);
+    });
     child.once("error", (error) => fail(error.message));
     child.once("exit", (code, by) => fail(by ?? `exit code ${String(code)}`));
   });

@@ -71,7 +71,7 @@ export class SessionExchange {
   }
 
   /** Runs this node's part of a session to its end. @throws InvalidInput `session-reused`, and what the session throws */
-  async run(job: SessionJob, seat: SessionSeat): Promise<SessionResult> {
+  async run(job: SessionJob, seat: SessionSeat, onRound?: (round: string) => void): Promise<SessionResult> {
     const key = keyOf(seat.sessionId);
     if (this.#live.has(key) || this.#ended.has(key)) {
       throw new InvalidInput("session-reused", "a session id is used once", { sessionId: key });
@@ -84,6 +84,7 @@ export class SessionExchange {
         const frame = create(SessionFrameSchema, { kind: { case: "envelope", value: bytes } });
         for (const [id, link] of links) if (to === 0 || to === id) link.push(frame);
       },
+      ...(onRound === undefined ? {} : { onRound }),
     });
     const live: Live = { kind: job.kind, seat, links, handle, attached: new Set() };
     this.#live.set(key, live);

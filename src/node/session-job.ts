@@ -9,6 +9,8 @@ import { type AuxPrimes, auxInfo } from "../protocols/cggmp24/aux-info.js";
 import { type AuxInfo, decodeAuxInfo, encodeAuxInfo, epochId } from "../protocols/cggmp24/aux-record.js";
 import { presign } from "../protocols/cggmp24/presign.js";
 import { Presignature } from "../protocols/cggmp24/presignature.js";
+import { refresh } from "../protocols/cggmp24/refresh.js";
+import { reshare } from "../protocols/cggmp24/reshare.js";
 import { sign } from "../protocols/cggmp24/sign.js";
 import { prepareNonces } from "../protocols/frost/prepare-nonces.js";
 import { PreparedNonces } from "../protocols/frost/prepared-nonces.js";
@@ -16,7 +18,9 @@ import { frostSign } from "../protocols/frost/sign.js";
 import { frostSignPrepared } from "../protocols/frost/sign-prepared.js";
 import {
   decodeKeyShare,
+  decodePublicKeyPackage,
   encodeKeyShare,
+  encodePublicKeyPackage,
   keyDigest,
   type PublicKeyPackage,
   type Scheme,
@@ -64,6 +68,25 @@ export type SessionJob =
       readonly primes: AuxPrimes;
     }
   | {
+      readonly kind: "refresh";
+      /** Encoded KeyShare of a SegWit wallet, whose shares and auxiliary info are replaced; secret. */
+      readonly keyShare: Uint8Array;
+      readonly profile: SecurityProfile["name"];
+      /** Secret; used in this session and never again. */
+      readonly primes: AuxPrimes;
+    }
+  | {
+      readonly kind: "reshare";
+      /** Encoded KeyShare of a dealer; undefined for everybody else; secret. */
+      readonly keyShare: Uint8Array | undefined;
+      /** Encoded PublicKeyPackage that is replaced. */
+      readonly publicKeyPackage: Uint8Array;
+      /** Dealers by their index in the session, with their index among the old holders. */
+      readonly dealers: readonly { readonly id: number; readonly oldIndex: number }[];
+      readonly holders: readonly number[];
+      readonly threshold: number;
+    }
+  | {
       readonly kind: "presign";
       /** Encoded KeyShare; secret. */
       readonly keyShare: Uint8Array;
@@ -108,6 +131,22 @@ export type SessionResult =
       readonly auxInfo: Uint8Array;
       /** 32 bytes. */
       readonly epochId: Uint8Array;
+    }
+  | {
+      readonly kind: "refresh";
+      /** Encoded KeyShare; secret. */
+      readonly keyShare: Uint8Array;
+      /** Encoded AuxInfo; secret. */
+      readonly auxInfo: Uint8Array;
+      /** 32 bytes. */
+      readonly epochId: Uint8Array;
+    }
+  | {
+      readonly kind: "reshare";
+      /** Encoded KeyShare, undefined for a party that holds no longer; secret. */
+      readonly keyShare: Uint8Array | undefined;
+      /** Encoded PublicKeyPackage of the new shares. */
+      readonly publicKeyPackage: Uint8Array;
     }
   | {
       readonly kind: "presign";
@@ -223,12 +262,43 @@ export function startSession(
     }
     case "aux-info": {
       const { key } = ecdsaShare(job.keyShare);
-      const profile = profiles.find(({ name }) => name === job.profile);
-      if (profile === undefined) throw new Bug("a job names an unknown profile");
       return start(auxInfo, {
-        pub: { profile, keyDigest: keyDigest(key) },
+        pub: { profile: profileOf(job.profile), keyDigest: keyDigest(key) },
         secret: job.primes,
         toResult: (aux) => ({ kind: "aux-info", auxInfo: encodeAuxInfo(aux), epochId: epochId(key, aux) }),
+      });
+    }
+    case "refresh": {
+      const share = decodeKeyShare(job.keyShare);
+      const { secretShare: _, self: __, ...key } = share;
+      if (key.scheme !== "cggmp24") throw new InvalidInput("scheme", "a FROST key has no auxiliary info to refresh");
+      return start(refresh, {
+        pub: { profile: profileOf(job.profile), key },
+        secret: { share, primes: job.primes },
+        toResult: ({ share: fresh, aux }) => ({
+          kind: "refresh",
+          keyShare: encodeKeyShare(fresh),
+          auxInfo: encodeAuxInfo(aux),
+          epochId: epochId(fresh, aux),
+        }),
+      });
+    }
+    case "reshare": {
+      const { threshold } = job;
+      return start(reshare, {
+        pub: {
+          key: decodePublicKeyPackage(job.publicKeyPackage),
+          dealers: job.dealers.map(({ id }) => partyId(id)),
+          oldIndices: new Map(job.dealers.map(({ id, oldIndex }) => [partyId(id), partyId(oldIndex)])),
+          holders: job.holders.map(partyId),
+          threshold,
+        },
+        secret: job.keyShare === undefined ? undefined : decodeKeyShare(job.keyShare),
+        toResult: ({ key, share }) => ({
+          kind: "reshare",
+          keyShare: share && encodeKeyShare(share),
+          publicKeyPackage: encodePublicKeyPackage(key),
+        }),
       });
     }
     case "presign": {
@@ -264,6 +334,12 @@ export function startSession(
       });
     }
   }
+}
+
+function profileOf(wanted: SecurityProfile["name"]): SecurityProfile {
+  const profile = profiles.find(({ name }) => name === wanted);
+  if (profile === undefined) throw new Bug("a job names an unknown profile");
+  return profile;
 }
 
 function ecdsaShare(keyShare: Uint8Array): OpenedShare {

@@ -78,10 +78,13 @@ function patienceWith(
     case "frost-sign":
     case "cggmp24-sign":
       return patience;
+    // Behind presigning in the same threads.
     case "presign":
     case "frost-nonces":
+    case "reshare":
       return presignPatience;
     case "aux-info":
+    case "refresh":
       return {
         roundTimeoutMs: AUX_INFO_PATIENCE * presignPatience.roundTimeoutMs,
         sessionTimeoutMs: AUX_INFO_PATIENCE * presignPatience.sessionTimeoutMs,

@@ -34,6 +34,8 @@ export interface SessionPatience {
 export interface SessionWire {
   /** `to` is a party index, or 0 for all others. */
   send(to: number, bytes: Uint8Array): void;
+  /** Hears of every round that the session begins to wait for. */
+  onRound?(round: string): void;
 }
 
 /** A session under way. */
@@ -166,6 +168,7 @@ export class SessionPool implements SessionRunner {
         if (running.lost.size > 0) this.#clock.after(LINK_GRACE_MS, () => this.#expireIfLost(report.handle));
         if (report.round === running.round) break;
         running.round = report.round;
+        running.wire.onRound?.(report.round);
         running.cancelRound();
         running.cancelRound = this.#clock.after(running.roundTimeoutMs, () =>
           this.#order(running.worker, { kind: "expire", handle: report.handle }),

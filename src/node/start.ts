@@ -7,7 +7,7 @@ import { profiles } from "../crypto/security-profile.js";
 import { MessageIdentity } from "../network/identity/message-identity.js";
 import { Roster } from "../network/identity/roster.js";
 import { readSecret } from "../network/identity/secret-file.js";
-import { loadTlsCredentials } from "../network/identity/tls-credentials.js";
+import { loadTlsCredentials, type TlsCredentials } from "../network/identity/tls-credentials.js";
 import { TrustFiles } from "../network/identity/trust-files.js";
 import type { NetworkLimits } from "../network/network-limits.js";
 import { DEFAULT_HTTP_BOUNDS, type HttpBounds } from "../storage/chain/bounded-http.js";
@@ -16,13 +16,17 @@ import { CoreRpcChainSource } from "../storage/chain/core-rpc.js";
 import { EsploraChainSource } from "../storage/chain/esplora.js";
 import { KeyStore } from "../storage/key-store.js";
 import { LevelVoteStore } from "../storage/level-vote-store.js";
+import { LevelWitnessStore } from "../storage/level-witness-store.js";
 import { OneUseLedger } from "../storage/one-use-ledger.js";
 import { readPassphrase } from "../storage/passphrase.js";
 import type { SecretBytes } from "../storage/secret-bytes.js";
 import type { ChainSource } from "../wallet/chain-source.js";
 import { systemClock, systemRandom } from "./ambient.js";
+import type { OwnCertificate } from "./certificate-life.js";
 import type { NodeConfiguration } from "./configuration.js";
+import { keepMemoryOutOfCoreDumps } from "./core-dumps.js";
 import { type Logger, processLog } from "./log.js";
+import { ProcessMetrics } from "./metrics.js";
 import { MpcNode } from "./node.js";
 import { PrimePool } from "./prime-pool.js";
 import { SessionLanes } from "./session-lanes.js";
@@ -33,7 +37,9 @@ type Environment = Readonly<Record<string, string | undefined>>;
 export async function startNode(configuration: NodeConfiguration, environment: Environment): Promise<MpcNode> {
   const { node, network, security, storage, protocols, consensus, logging } = configuration;
   const log = processLog({ name: node.id, level: logging.level });
-  const member = await openMembership(configuration, node.id, log);
+  keepMemoryOutOfCoreDumps(log);
+  const metrics = new ProcessMetrics();
+  const member = await openMembership(configuration, { nodeId: node.id, dataFolder: node.dataFolder, log, metrics });
   const passphrase = statePassphrase(storage, environment);
   const folder = node.dataFolder;
   const random = systemRandom;
@@ -43,8 +49,9 @@ export async function startNode(configuration: NodeConfiguration, environment: E
   passphrase.erase();
   if (store.formerHolder !== undefined) log.warn({ event: "unclean-stop" }, "the last process of this node was killed");
   // A thread or a lock that is left behind would keep a process that failed to start from ending.
-  const opened: { close(): Promise<void> }[] = [store];
+  const opened: { close(): Promise<void> }[] = [store, metrics];
   try {
+    if (configuration.metrics !== undefined) await metrics.listen(configuration.metrics);
     const { cggmp24, frost } = protocols;
     const profile = profiles.find(({ name }) => name === cggmp24.security);
     if (profile === undefined) throw new Bug("the configuration names an unknown profile");
@@ -57,6 +64,8 @@ export async function startNode(configuration: NodeConfiguration, environment: E
     opened.unshift(ledger);
     const votes = await LevelVoteStore.open(join(folder, "votes"));
     opened.unshift(votes);
+    const witnesses = await LevelWitnessStore.open(join(folder, "witness"));
+    opened.unshift(witnesses);
     const { roundTimeoutMs, sessionTimeoutMs } = cggmp24;
     const sessions = await SessionLanes.start(
       {
@@ -82,6 +91,7 @@ export async function startNode(configuration: NodeConfiguration, environment: E
         security: cggmp24.security,
         // One age for the whole ledger: neither kind gets older than its own bound.
         presignatureLifetimeMs: Math.min(cggmp24.poolLifetimeMs, frost.poolLifetimeMs),
+        ledgerConfirmationMs: storage.ledgerConfirmationMs,
         maxRequestWindowMs: consensus.requestMaxWindowMs,
         clockSkewMs: consensus.clockSkewMs,
         trustReloadIntervalMs: security.trustReloadIntervalMs,
@@ -94,8 +104,10 @@ export async function startNode(configuration: NodeConfiguration, environment: E
         votes,
         sessions,
         ledger,
+        witnesses,
         primes,
         chain: await openChain(configuration.bitcoin, environment),
+        metrics,
       },
     );
   } catch (error) {
@@ -107,30 +119,34 @@ export async function startNode(configuration: NodeConfiguration, environment: E
 /** Who this process is among its peers, and how it tells them from strangers. */
 export async function openMembership(
   { network, security }: Pick<NodeConfiguration, "network" | "security">,
-  nodeId: string,
-  log: Logger,
+  member: {
+    readonly nodeId: string;
+    readonly dataFolder: string;
+    readonly log: Logger;
+    readonly metrics: Pick<ProcessMetrics, "countVerdict">;
+  },
 ): Promise<{
   readonly identity: MessageIdentity;
   readonly roster: Roster;
-  readonly credentials: Awaited<ReturnType<typeof loadTlsCredentials>>;
+  readonly credentials: TlsCredentials;
+  readonly ownCertificate: OwnCertificate;
   readonly trust: TrustFiles;
   readonly limits: Partial<NetworkLimits>;
 }> {
+  const { nodeId, dataFolder, log, metrics } = member;
   const roster = new Roster(network.roster);
   const trust = await TrustFiles.load(
     {
       rootPath: security.rootCertificateFile,
       intermediatePath: security.intermediateCertificateFile,
       revocationListPaths: security.revocationListFiles,
+      keepFolder: join(dataFolder, "revocations"),
       roster,
     },
-    { clock: systemClock },
+    { clock: systemClock, count: (outcome) => metrics.countVerdict(outcome) },
   );
-  const credentials = await loadTlsCredentials({
-    nodeId,
-    keyPath: security.privateKeyFile,
-    chainPath: security.certificateFile,
-  });
+  const paths = { nodeId, keyPath: security.privateKeyFile, chainPath: security.certificateFile };
+  const credentials = await loadTlsCredentials(paths);
   const identity = MessageIdentity.fromPem(nodeId, await readSecret(security.identityKeyFile, "the identity key"));
   const limits = {
     connectTimeoutMs: network.connectTimeoutMs,
@@ -138,9 +154,11 @@ export async function openMembership(
     keepAliveIntervalMs: network.pingIntervalMs,
     streamBytes: network.messageMaxBytes,
     connectionWaitMs: Math.min(network.callTimeoutMs, network.connectTimeoutMs),
+    standby: network.hotStandby,
+    connectionMaxAgeMs: network.connectionMaxAgeMs,
   };
   log.debug({ event: "membership", nodeId, peers: roster.peers.length });
-  return { identity, roster, credentials, trust, limits };
+  return { identity, roster, credentials, ownCertificate: { paths, present: credentials }, trust, limits };
 }
 
 /** Esplora, Bitcoin Core, or both cross-checked. */
@@ -179,7 +197,10 @@ async function coreOptions(
 }
 
 /** The passphrase of the state: a file that the configuration names, or the environment. */
-export function statePassphrase(storage: NodeConfiguration["storage"], environment: Environment): SecretBytes {
+export function statePassphrase(
+  storage: { readonly passphraseEnvironment: string; readonly passphraseFile?: string | undefined },
+  environment: Environment,
+): SecretBytes {
   const { passphraseFile, passphraseEnvironment } = storage;
   const known = { ...environment, STATE_ENCRYPTION_KEY: environment[passphraseEnvironment] };
   return readPassphrase(known, passphraseFile === undefined ? {} : { file: passphraseFile });

@@ -25,8 +25,14 @@ export class WalletShares {
     return this.#store.wallets().map(({ walletId }) => walletId);
   }
 
+  /** Whether this node holds a share of the wallet, prepares one, or once held one. */
   has(walletId: string): boolean {
-    return this.#store.wallet(walletId) !== undefined;
+    return this.#store.heldIds().includes(walletId);
+  }
+
+  /** The wallet's shares changed: what was derived from the old ones is derived again. */
+  changed(walletId: string): void {
+    this.#guarded.delete(walletId);
   }
 
   /** The wallet as the payment guard knows it; undefined when this node has no share of it. */

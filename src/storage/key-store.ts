@@ -3,12 +3,16 @@ import { join } from "node:path";
 import { inspect } from "node:util";
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import {
+  type StoredChange as DiskChange,
   type StoredWallet as DiskWallet,
   type NodeState,
   NodeStateSchema,
+  PreparedSharesSchema,
   Scheme,
+  StoredChangeSchema,
   StoredWalletSchema,
 } from "../../gen/mpcwallet/storage/v1/state_pb.js";
+import type { AttemptPlace } from "../consensus/wallet-change.js";
 import type { Random } from "../crypto/ambient.js";
 import { InvalidInput, Unavailable } from "../crypto/fault.js";
 import { removeLeftover, replaceFile } from "./atomic-file.js";
@@ -32,6 +36,8 @@ const MAX_NAME_BYTES = 128;
 const MAX_WALLETS = 1000;
 const MAX_SECRETS = 1000;
 const MAX_PARTIES = 100;
+/** Attempts upon one epoch that a node keeps shares of. */
+const MAX_PREPARED = 32;
 /** Base64 and JSON around the largest sealed state. */
 const MAX_FILE_BYTES = Math.ceil(MAX_SEALED_BYTES * 1.4);
 /** Hardened indices start here (BIP32). */
@@ -61,6 +67,29 @@ export interface StoredWallet {
   readonly nextExternalIndex: number;
   readonly nextChangeIndex: number;
   readonly createdAtMs: number;
+}
+
+/** Shares that were prepared beside the current ones. */
+export interface PreparedShares {
+  /** Serialized mpcwallet.consensus.v1.SignedWalletChange. */
+  readonly change: Uint8Array;
+  readonly attempt: number;
+  /** The wallet as it is after the switch; undefined at a party that deals and leaves. */
+  readonly next: StoredWallet | undefined;
+  /** Somebody stated that the attempt can never be completed. */
+  readonly abandoned: boolean;
+}
+
+/** Everything that a node keeps about one wallet. */
+export interface HeldWallet {
+  /** Undefined at a node that holds no share, before it joins or after it left. */
+  readonly wallet: StoredWallet | undefined;
+  /** In the order of attempts. */
+  readonly prepared: readonly PreparedShares[];
+  /** Serialized mpcwallet.consensus.v1.SwitchCertificate of the last switch; empty before the first. */
+  readonly certificate: Uint8Array;
+  /** Only what comes later is prepared; undefined before the first promise. */
+  readonly closed: AttemptPlace | undefined;
 }
 
 export interface KeyStoreOptions {
@@ -216,13 +245,57 @@ export class KeyStore {
         throw new InvalidInput("wallet-limit", "the node holds as many wallets as it may", { limit: MAX_WALLETS });
       }
       const disk = toDisk(wallet);
-      disk.nextExternalIndex = Math.max(disk.nextExternalIndex, known?.nextExternalIndex ?? 0);
-      disk.nextChangeIndex = Math.max(disk.nextChangeIndex, known?.nextChangeIndex ?? 0);
+      if (known !== undefined) keepIndices(disk, known);
       state.wallets = [...state.wallets.filter((other) => other !== known), disk];
       replaced = known;
     });
-    replaced?.keyShare.fill(0); // a refreshed share protects nothing while the old one is still about
-    replaced?.auxInfo.fill(0);
+    eraseWallet(replaced); // a refreshed share protects nothing while the old one is still about
+  }
+
+  /** What is kept about a wallet, prepared shares included. The caller erases the copies of secrets. */
+  held(walletId: string): HeldWallet {
+    this.#assertOpen();
+    return heldIn(this.#state, walletId);
+  }
+
+  /** Wallets of which anything is kept: a share, prepared shares, or the certificate of a switch. */
+  heldIds(): readonly string[] {
+    this.#assertOpen();
+    const { wallets, changes } = this.#state;
+    return [...new Set([...wallets, ...changes].map(({ walletId }) => walletId))];
+  }
+
+  /**
+   * Replaces everything that is kept about a wallet in one durable step: a crash leaves the whole old or the whole new
+   * of it. `edit` sees what is stored when its turn comes, so what it decides cannot be overtaken; what it throws
+   * changes nothing. Address indices never go back, an epoch neither.
+   *
+   * @throws InvalidInput "wallet-invalid", "wallet-epoch", "wallet-limit", "prepared-limit"
+   * @throws Unavailable "write-failed"; then nothing has changed
+   */
+  async updateHeld(walletId: string, edit: (held: HeldWallet) => HeldWallet): Promise<HeldWallet> {
+    checkName(walletId, "walletId");
+    let erased: readonly (DiskWallet | undefined)[] = [];
+    await this.#change((state) => {
+      const oldWallet = state.wallets.find((wallet) => wallet.walletId === walletId);
+      const oldChange = state.changes.find((change) => change.walletId === walletId);
+      const now = heldIn(state, walletId);
+      const next = edit(now);
+      checkHeld(walletId, next, oldWallet);
+      if (oldWallet === undefined && next.wallet !== undefined && state.wallets.length >= MAX_WALLETS) {
+        throw new InvalidInput("wallet-limit", "the node holds as many wallets as it may", { limit: MAX_WALLETS });
+      }
+      const wallet = next.wallet && toDisk(next.wallet);
+      if (wallet !== undefined && oldWallet !== undefined) keepIndices(wallet, oldWallet);
+      const change = changeToDisk(walletId, next);
+      state.wallets = [...state.wallets.filter((other) => other !== oldWallet), ...(wallet ? [wallet] : [])];
+      state.changes = [...state.changes.filter((other) => other !== oldChange), ...(change ? [change] : [])];
+      eraseHeld(now);
+      erased = [oldWallet, ...(oldChange?.prepared ?? []).map((prepared) => prepared.next)];
+    });
+    // Everything of this wallet was written from fresh copies.
+    for (const old of erased) eraseWallet(old);
+    return this.held(walletId);
   }
 
   /**
@@ -305,10 +378,8 @@ export class KeyStore {
     await this.#writes.catch(() => undefined);
     this.#key.erase();
     this.#state.ledgerKey.fill(0);
-    for (const wallet of this.#state.wallets) {
-      wallet.keyShare.fill(0);
-      wallet.auxInfo.fill(0);
-    }
+    for (const wallet of this.#state.wallets) eraseWallet(wallet);
+    for (const { prepared } of this.#state.changes) for (const { next } of prepared) eraseWallet(next);
     for (const secret of Object.values(this.#state.secrets)) secret.fill(0);
     await this.#lock.release();
   }
@@ -356,7 +427,75 @@ function copyState(state: NodeState): NodeState {
     ...state,
     wallets: state.wallets.map((wallet) => create(StoredWalletSchema, { ...wallet })),
     secrets: { ...state.secrets },
+    changes: [...state.changes],
   });
+}
+
+/** Erases the secrets of a copy. */
+export function eraseHeld({ wallet, prepared }: HeldWallet): void {
+  for (const copy of [wallet, ...prepared.map(({ next }) => next)]) {
+    copy?.keyShare.erase();
+    copy?.auxInfo.erase();
+  }
+}
+
+function eraseWallet(wallet: DiskWallet | undefined): void {
+  wallet?.keyShare.fill(0);
+  wallet?.auxInfo.fill(0);
+}
+
+function keepIndices(wallet: DiskWallet, known: DiskWallet): void {
+  wallet.nextExternalIndex = Math.max(wallet.nextExternalIndex, known.nextExternalIndex);
+  wallet.nextChangeIndex = Math.max(wallet.nextChangeIndex, known.nextChangeIndex);
+}
+
+function heldIn(state: NodeState, walletId: string): HeldWallet {
+  const wallet = state.wallets.find((known) => known.walletId === walletId);
+  const change = state.changes.find((known) => known.walletId === walletId);
+  const { closed, prepared = [], certificate = new Uint8Array() } = change ?? {};
+  return {
+    wallet: wallet && fromDisk(wallet),
+    prepared: prepared.map(({ change: signed, attempt, next, abandoned }) => {
+      return { change: signed, attempt, next: next && fromDisk(next), abandoned };
+    }),
+    certificate,
+    closed: closed && {
+      createdAtMs: Number(closed.createdAtMs),
+      requestDigest: closed.requestDigest,
+      attempt: closed.attempt,
+    },
+  };
+}
+
+/** Undefined when there is nothing to remember. */
+function changeToDisk(walletId: string, { prepared, certificate, closed }: HeldWallet): DiskChange | undefined {
+  if (prepared.length === 0 && certificate.length === 0 && closed === undefined) return undefined;
+  return create(StoredChangeSchema, {
+    walletId,
+    prepared: prepared.map(({ change, attempt, next, abandoned }) =>
+      create(PreparedSharesSchema, { change, attempt, abandoned, ...(next ? { next: toDisk(next) } : {}) }),
+    ),
+    certificate,
+    ...(closed ? { closed: { ...closed, createdAtMs: BigInt(closed.createdAtMs) } } : {}),
+  });
+}
+
+function checkHeld(walletId: string, { wallet, prepared }: HeldWallet, old: DiskWallet | undefined): void {
+  for (const one of [wallet, ...prepared.map(({ next }) => next)]) {
+    if (one === undefined) continue;
+    checkWallet(one);
+    if (one.walletId !== walletId) {
+      throw new InvalidInput("wallet-invalid", "a wallet keeps its id", { walletId, field: "walletId" });
+    }
+  }
+  if (wallet !== undefined && old !== undefined && wallet.epoch < old.epoch) {
+    const facts = { walletId, stored: old.epoch, given: wallet.epoch };
+    throw new InvalidInput("wallet-epoch", "a newer epoch of this wallet is stored", facts);
+  }
+  if (prepared.length > MAX_PREPARED) {
+    const facts = { walletId, limit: MAX_PREPARED };
+    throw new InvalidInput("prepared-limit", "too many changes of this wallet were prepared and never finished", facts);
+  }
 }
 
 function decodeState(plaintext: Uint8Array): NodeState {

@@ -65,6 +65,16 @@ export class LevelVoteStore implements VoteStore, BanStore {
     return bytes === undefined ? -1 : Buffer.from(bytes).readUInt32BE();
   }
 
+  /** Change up to this index is known to be the wallet's, for example to a node that joins it. Never goes back. */
+  async raiseChangeIndex(walletId: string, index: number): Promise<void> {
+    if (index <= (await this.highestChangeIndex(walletId))) return;
+    try {
+      await this.#database.put(`change/${walletId}`, uint32(index), { sync: true });
+    } catch (cause) {
+      throw new Unavailable("vote-not-recorded", "the change index could not be made durable", { walletId }, cause);
+    }
+  }
+
   async record({ ballot, approved }: VoteRecord): Promise<void> {
     const batch = this.#database.batch().put(ballotKey(ballot.proposalDigest), toBinary(BallotSchema, ballot));
     if (approved !== undefined) {

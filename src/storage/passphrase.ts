@@ -9,27 +9,37 @@ const MAX_PASSPHRASE_BYTES = 1024;
 /** Name of the credential in systemd's `LoadCredential=` and of the file a container mounts. */
 export const PASSPHRASE_CREDENTIAL = "state-encryption-key";
 
+/** How the environment names a passphrase: the variable, the same with _FILE, and systemd's credential. */
+export interface PassphraseNames {
+  readonly variable: string;
+  readonly credential: string;
+}
+
+const STATE_NAMES: PassphraseNames = { variable: "STATE_ENCRYPTION_KEY", credential: PASSPHRASE_CREDENTIAL };
+
 /**
- * Finds the passphrase of the node's state, from the first of: the file `file`, the variable STATE_ENCRYPTION_KEY, the
- * file named by STATE_ENCRYPTION_KEY_FILE, systemd's credential `state-encryption-key`. A file may end in one newline.
+ * Finds a passphrase, from the first of: the file `file`, the variable, the file named by the variable with _FILE, the
+ * systemd credential. A file may end in one newline. Without `names` it is that of the node's state: STATE_ENCRYPTION_KEY,
+ * STATE_ENCRYPTION_KEY_FILE, `state-encryption-key`.
  *
  * @param environment usually `process.env`; read, never changed
  * @throws InvalidInput "passphrase-missing", "passphrase-unreadable", "passphrase-length" (12 to 1024 bytes)
  */
 export function readPassphrase(
   environment: Readonly<Record<string, string | undefined>>,
-  options: { readonly file?: string } = {},
+  options: { readonly file?: string; readonly names?: PassphraseNames } = {},
 ): SecretBytes {
-  const value = environment["STATE_ENCRYPTION_KEY"];
-  const named = environment["STATE_ENCRYPTION_KEY_FILE"];
+  const { variable, credential } = options.names ?? STATE_NAMES;
+  const value = environment[variable];
+  const named = environment[`${variable}_FILE`];
   const credentials = environment["CREDENTIALS_DIRECTORY"];
   if (options.file !== undefined) return fromFile(options.file);
-  if (value !== undefined && value !== "") return checked(new TextEncoder().encode(value), "STATE_ENCRYPTION_KEY");
+  if (value !== undefined && value !== "") return checked(new TextEncoder().encode(value), variable);
   if (named !== undefined && named !== "") return fromFile(named);
-  if (credentials !== undefined && credentials !== "") return fromFile(join(credentials, PASSPHRASE_CREDENTIAL));
+  if (credentials !== undefined && credentials !== "") return fromFile(join(credentials, credential));
   throw new InvalidInput(
     "passphrase-missing",
-    "set STATE_ENCRYPTION_KEY, STATE_ENCRYPTION_KEY_FILE or the systemd credential state-encryption-key",
+    `set ${variable}, ${variable}_FILE or the systemd credential ${credential}`,
   );
 }
 

@@ -90,9 +90,13 @@ export interface CeremonyWallet {
   readonly roster: ReadonlyMap<string, Uint8Array>;
   /** Public shares of all parties, serialized; for judging evidence. */
   readonly publicKeyPackage: Uint8Array;
+  /** Of its shares; grows with each refresh or reshare. */
+  readonly epoch: number;
 }
 
 export interface CeremonyDependencies {
+  /** The wallet as it is now: its shares may change while a payment runs. */
+  readonly wallet: (walletId: string) => Promise<CeremonyWallet>;
   readonly voting: PeerVoting;
   readonly signing: PeerSigning;
   readonly presignatures: PresignatureSupply;
@@ -134,13 +138,15 @@ const failureOf = (code: string, message: string, culprits: readonly string[] = 
 const BUILD_ATTEMPTS_MAX = 8;
 /** A certificate must live at least this much longer for a signing session to begin under it. */
 const CERTIFICATE_MARGIN_MS = 5_000;
+/** Pause before the second try while nodes switch to new shares; doubles with each further one. */
+const SWITCH_PAUSE_MS = 300;
 /** Polls that do not know the transaction before it counts as dropped. */
 const UNKNOWN_POLLS_MAX = 3;
 
 export class PaymentCeremony {
   readonly #options: CeremonyOptions;
   readonly #parts: CeremonyDependencies;
-  readonly #wallet: CeremonyWallet;
+  #wallet: CeremonyWallet;
   readonly #request: VerifiedPaymentRequest;
   readonly #signers = new SignerChoice();
   /** Aborted when this process must let go of the payment: shut down, or no longer the holder of its lock. */
@@ -218,9 +224,20 @@ export class PaymentCeremony {
     while (["created", "approved"].includes(this.#record.state.phase)) {
       if (this.#stop.signal.aborted) return;
       this.#checkDeadline();
+      await this.#renewWallet();
       if (this.#record.state.phase === "created") await this.#vote(build);
       else await this.#sign();
     }
+  }
+
+  /** After a refresh or reshare the new parties vote: ballots of nodes that left count no longer. */
+  async #renewWallet(): Promise<void> {
+    const wallet = await this.#parts.wallet(this.#wallet.account.walletId);
+    if (wallet.epoch === this.#wallet.epoch) return;
+    this.#wallet = wallet;
+    this.#round?.close();
+    this.#round = undefined;
+    if (this.#record.state.phase === "approved") await this.#apply({ type: "certificate-expired" });
   }
 
   #checkDeadline(): void {
@@ -435,6 +452,7 @@ export class PaymentCeremony {
       certificate,
       signers: supply.signers,
       presignatureIds: supply.ids,
+      walletEpoch: this.#wallet.epoch,
     };
     this.#auditCertificate(certificate, signers);
     const result = await this.#timed("sign", "", () => this.#attempt(order, signers));
@@ -445,7 +463,10 @@ export class PaymentCeremony {
     this.#checkDeadline();
     const named = result.failures.map(({ nodeId, error }) => `${nodeId}: ${failureCode(error)}`).join(", ");
     const failure = failureOf("signing-failed", `signing failed (${named})`, this.#signers.culprits);
-    return this.#apply({ type: "attempt-failed", failure });
+    await this.#apply({ type: "attempt-failed", failure });
+    // The nodes are switching to new shares: the next try comes when they have.
+    const switching = result.failures.some(({ error }) => failureCode(error) === "wallet-epoch-differs");
+    if (switching) await this.#sleep(SWITCH_PAUSE_MS * 2 ** (this.#record.state.signingRetries - 1));
   }
 
   /** Approvers that may sign, fastest first: ballots were recorded as they came. */

@@ -25,6 +25,8 @@ export interface SigningOrder {
    * draw nonces in the session.
    */
   readonly presignatureIds: readonly Uint8Array[];
+  /** Epoch of the wallet's shares as the coordinator knows it; nodes of another one refuse with "wallet-epoch-differs". */
+  readonly walletEpoch?: number;
 }
 
 export interface SigningAnswer {

@@ -86,8 +86,8 @@ interface Inventory {
   /** Parties that answered the last question. */
   answering: ReadonlySet<number>;
   readonly retryAtMs: Map<string, number>;
+  /** Handed out to payments under way here. After a restart none are: what was not used waits at the nodes. */
   inUse: number;
-  failed: number;
 }
 
 const SETS_MAX = 64;
@@ -98,6 +98,7 @@ const BALLOT_PATIENCE_MS = 500;
 const BALLOT_POLL_MS = 50;
 /** A set whose presigning failed is left alone for a while; nonces cost little to try again. */
 const RETRY_MS: Readonly<Record<Scheme, number>> = { cggmp24: 60_000, frost: 5_000 };
+const FAILED = "/pools/failed/";
 
 const SCHEMES: readonly Scheme[] = ["frost", "cggmp24"];
 
@@ -144,13 +145,20 @@ export class PresignaturePool implements PoolMonitor, PresignatureSupply {
       });
   }
 
+  /** The wallet's shares changed: what waited serves nobody, and its signing sets may be others. */
+  forget(walletId: string): void {
+    this.#inventories.delete(walletId);
+    this.#low.delete(walletId);
+  }
+
   async status(walletId: string): Promise<PoolStatusView> {
     const wallet = (await this.#parts.wallets()).find((known) => known.walletId === walletId);
     if (wallet === undefined) return { walletId, available: 0, inUse: 0, failed: 0, target: 0, minimum: 0 };
     const { target, minimum } = this.#options.sizes[wallet.scheme];
     const inventory = await this.#refresh(wallet);
     const available = [...inventory.waiting.values()].reduce((sum, ids) => sum + ids.length, 0);
-    return { walletId, available, inUse: inventory.inUse, failed: inventory.failed, target, minimum };
+    const failed = Number(await this.#parts.coordination.add(`${FAILED}${walletId}`, 0n));
+    return { walletId, available, inUse: inventory.inUse, failed, target, minimum };
   }
 
   async reserve(order: SupplyOrder, signal: AbortSignal): Promise<ReservedPresignatures> {
@@ -186,8 +194,11 @@ export class PresignaturePool implements PoolMonitor, PresignatureSupply {
     if (inventory === undefined) return;
     inventory.inUse -= ids.length;
     if (outcome === "used" || ids.length === 0) return;
-    inventory.failed += ids.length;
-    // Perhaps a node has lost what this list says that it has: it is asked again before any more is handed out.
+    // Counted where every coordinator finds it, also after a restart.
+    this.#parts.coordination
+      .add(`${FAILED}${walletId}`, BigInt(ids.length))
+      .catch((error: unknown) => this.#parts.onError(error, { walletId, signers: [] }));
+    // Perhaps a node burned its pool: what waits is asked again before anything more is handed out.
     inventory.waiting = new Map();
     this.wake();
   }
@@ -233,7 +244,6 @@ export class PresignaturePool implements PoolMonitor, PresignatureSupply {
       answering: new Set(),
       retryAtMs: new Map(),
       inUse: 0,
-      failed: 0,
     };
     this.#inventories.set(walletId, inventory);
     return inventory;

@@ -30,7 +30,7 @@ export async function checkHealth(
   probes: readonly HealthProbe[],
   facts: { readonly nodesNeeded: number; readonly leader: string; readonly timeMs: number },
   signal: AbortSignal,
-): Promise<HealthView> {
+): Promise<Omit<HealthView, "preparations">> {
   const parts = await Promise.all(probes.map((probe) => ask(probe, signal)));
   const isNode = ({ name }: PartHealth): boolean => name.startsWith("node:");
   const nodes = parts.filter((part) => isNode(part) && part.healthy).length;

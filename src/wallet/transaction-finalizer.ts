@@ -47,8 +47,8 @@ function verifySchnorr(signature: Uint8Array, message: Uint8Array, outputKey: Ui
   }
 }
 
-/** DER with low s and the byte for SIGHASH_ALL, as relay policy demands. */
-function verifyEcdsa(signature: Uint8Array, message: Uint8Array, publicKey: Uint8Array): boolean {
+/** ECDSA over a sighash: strict DER with low s and the byte for SIGHASH_ALL, as relay policy demands. Total. */
+export function verifyEcdsa(signature: Uint8Array, message: Uint8Array, publicKey: Uint8Array): boolean {
   if (signature.length > DER_MAX_BYTES || signature.at(-1) !== SigHash.ALL) return false;
   try {
     const der = signature.subarray(0, -1);

@@ -17,6 +17,14 @@ export interface WalletApplication {
   listWallets(): Promise<readonly WalletView[]>;
   /** Refused with "wallet-unknown". */
   getWallet(walletId: string): Promise<WalletView>;
+  /**
+   * Takes a serialized `mpcwallet.consensus.v1.SignedWalletChange`: a refresh or reshare that a payment authority
+   * signed. Returns as soon as it is recorded; it goes on by itself. The same bytes again return how far it is.
+   * Refused with "change-running", "change-other-base", "change-forged", "change-expired", …
+   */
+  changeWallet(signedWalletChange: Uint8Array): Promise<WalletChangeView>;
+  /** The newest change of a wallet, if there was one, and what an order of the next has to know. */
+  walletChange(walletId: string): Promise<WalletChangeStatus>;
   /** The next unused receiving address. Every call advances the index. */
   newAddress(walletId: string): Promise<AddressView>;
   balance(walletId: string): Promise<BalanceView>;
@@ -78,7 +86,42 @@ export interface WalletView {
   readonly groupKey: Uint8Array;
   /** BIP32 chain code, 32 bytes. */
   readonly chainCode: Uint8Array;
+  /** Grows with each refresh or reshare. */
+  readonly epoch: number;
+  /** Digest of all public shares, 32 bytes; names the epoch in an order that replaces it. */
+  readonly keyDigest: Uint8Array;
   readonly createdAtMs: number;
+}
+
+/** A refresh or reshare, as far as it is. */
+export interface WalletChangeView {
+  readonly walletId: string;
+  readonly requestId: string;
+  readonly kind: "refresh" | "reshare";
+  /** Signers needed and node ids in party order, after the change. */
+  readonly threshold: number;
+  readonly parties: readonly string[];
+  /** Number of the new epoch. */
+  readonly epoch: number;
+  readonly state: "running" | "switched" | "abandoned";
+  /** Tries so far. */
+  readonly attempt: number;
+  /** What happens now, for people; empty when nothing does. */
+  readonly step: string;
+  /** Nodes that keep a running change from going on. */
+  readonly waitingFor: readonly string[];
+  /** Nodes that have not yet confirmed that they switched, or that they erased the share of a party that left. */
+  readonly owing: readonly string[];
+  /** Why it was abandoned, or why the last try failed; empty when nothing failed. */
+  readonly code: string;
+  readonly message: string;
+  readonly changedAtMs: number;
+}
+
+export interface WalletChangeStatus {
+  readonly change: WalletChangeView | undefined;
+  /** Change addresses in use. */
+  readonly changeCount: number;
 }
 
 export interface AddressView {
@@ -221,4 +264,26 @@ export interface HealthView {
   readonly parts: readonly PartHealth[];
   readonly leader: string;
   readonly timeMs: number;
+  /** Wallets that this coordinator is making now. */
+  readonly preparations: readonly PreparationView[];
+}
+
+export type PreparationPhase = "key" | "primes" | "auxiliary-info";
+
+/** How far a wallet is that is being made. */
+export interface PreparationView {
+  readonly walletId: string;
+  readonly name: string;
+  readonly phase: PreparationPhase;
+  /** Of the nodes that have answered in this phase. */
+  readonly nodes: readonly NodePreparation[];
+}
+
+export interface NodePreparation {
+  readonly nodeId: string;
+  /** Primes found, or steps done, of the present phase. */
+  readonly done: number;
+  readonly of: number;
+  /** Candidates for primes tested so far. */
+  readonly tested: number;
 }

@@ -16,12 +16,14 @@ import type { GeneratedKey, KeyGeneration, KeyGenerationOrder } from "./key-gene
 import {
   type CeremonyDependencies,
   type CeremonyOptions,
+  type CeremonyWallet,
   DEFAULT_CEREMONY,
   PaymentCeremony,
 } from "./payment-ceremony.js";
 import { PaymentFeed } from "./payment-feed.js";
 import { newPaymentRecord, type PaymentRecord, paymentView, sameRequest, votesView } from "./payment-record.js";
 import type { PeerPresigning } from "./peer-presigning.js";
+import type { PeerWalletChange } from "./peer-wallet-change.js";
 import { checkHealth, type HealthProbe, type PoolMonitor } from "./service-health.js";
 import { UtxoIndex } from "./utxo-index.js";
 import { UtxoReservations } from "./utxo-reservation.js";
@@ -38,8 +40,12 @@ import type {
   UtxoView,
   VotesView,
   WalletApplication,
+  WalletChangeStatus,
+  WalletChangeView,
   WalletView,
 } from "./wallet-application.js";
+import { DEFAULT_CHANGES, WalletChanges } from "./wallet-changes.js";
+import { WalletPreparations } from "./wallet-preparation.js";
 import { WalletRegistry } from "./wallet-registry.js";
 
 /** The wallet as a coordinator offers it: wallets, addresses, balances, and the ceremonies of running payments. */
@@ -78,11 +84,14 @@ export const DEFAULT_SERVICE: Omit<WalletServiceOptions, "network" | "authoritie
 };
 
 export interface WalletServiceDependencies
-  extends Omit<CeremonyDependencies, "reservations" | "utxos" | "changeIndices" | "onChange"> {
+  extends Omit<CeremonyDependencies, "wallet" | "reservations" | "utxos" | "changeIndices" | "onChange"> {
   readonly keyGeneration: KeyGeneration;
-  readonly presigning: Pick<PeerPresigning, "prepareAuxInfo" | "generateAuxInfo">;
+  readonly presigning: Pick<PeerPresigning, "prepareAuxInfo" | "generateAuxInfo" | "progress">;
+  readonly shareChanges: PeerWalletChange;
   /** Hears of a new wallet, whose pool is empty. */
   readonly onWallet: (wallet: WalletView) => void;
+  /** Hears that a wallet has new shares, whose pool is empty. */
+  readonly onSwitched: (walletId: string) => void;
   readonly pools: PoolMonitor;
   readonly probes: readonly HealthProbe[];
   /** Every node with its Ed25519 identity key. */
@@ -101,10 +110,12 @@ export class WalletService implements WalletApplication {
   readonly #options: WalletServiceOptions;
   readonly #parts: WalletServiceDependencies;
   readonly #registry: WalletRegistry;
+  readonly #changes: WalletChanges;
   readonly #addresses: AddressBook;
   readonly #reservations: UtxoReservations;
   readonly #utxos: UtxoIndex;
   readonly #feed: PaymentFeed;
+  readonly #preparations: WalletPreparations;
   readonly #running = new Map<string, { readonly ceremony: PaymentCeremony; readonly done: Promise<void> }>();
   /** Payments between their check for a known id and their first write. */
   readonly #arriving = new Map<string, Promise<PaymentRecord>>();
@@ -114,8 +125,22 @@ export class WalletService implements WalletApplication {
   constructor(options: WalletServiceOptions, dependencies: WalletServiceDependencies) {
     this.#options = options;
     this.#parts = dependencies;
-    const { chain, clock, coordination } = dependencies;
+    const { chain, clock, coordination, presigning } = dependencies;
+    this.#preparations = new WalletPreparations({
+      ask: (nodeId, signal) => presigning.progress(nodeId, signal),
+      clock,
+    });
     this.#registry = new WalletRegistry({ coordination });
+    const { authorities, maxRequestWindowMs: maxWindowMs, clockSkewMs } = options;
+    this.#changes = new WalletChanges(
+      { ...DEFAULT_CHANGES, rules: { authorities, maxWindowMs, clockSkewMs }, lockTtlMs: options.ceremony.lockTtlMs },
+      {
+        ...dependencies,
+        peers: dependencies.shareChanges,
+        registry: this.#registry,
+        onError: (error, walletId) => dependencies.onError(error, walletId),
+      },
+    );
     this.#addresses = new AddressBook({ coordination });
     this.#reservations = new UtxoReservations({ lockTtlMs: options.ceremony.lockTtlMs }, { coordination });
     const { gapLimit, utxoMaxAgeMs: maxAgeMs, fullScanEveryMs } = options;
@@ -124,16 +149,18 @@ export class WalletService implements WalletApplication {
     this.#feed = new PaymentFeed({ watchersMax: options.watchersMax, pollMs: WATCH_POLL_MS }, { clock });
   }
 
-  /** Goes on with every payment that a coordinator left unfinished. Call when this coordinator begins to lead. */
+  /** Goes on with every payment and every change of shares that a coordinator left unfinished. Call when this coordinator begins to lead. */
   async resume(): Promise<number> {
     const records = await this.#parts.store.unfinished();
     for (const record of records) if (!this.#running.has(record.paymentId)) await this.#start(record);
+    await this.#changes.resume();
     return records.length;
   }
 
   /** Lets go of all running payments; they stay in the store for whoever leads next. */
   async close(): Promise<void> {
     this.#stop.abort(new Unavailable("shutting-down", "this coordinator shuts down"));
+    await this.#changes.close();
     await Promise.allSettled([...this.#running.values()].map(({ done }) => done));
   }
 
@@ -155,11 +182,11 @@ export class WalletService implements WalletApplication {
         parties,
         network: this.#options.network,
       };
-      const { groupKey, chainCode, keyDigest, publicKeyPackage } = await this.#generate(order, signal);
+      const { groupKey, chainCode, keyDigest, publicKeyPackage, epochId } = await this.#prepare(order, signal);
       const { walletId, name, scheme, threshold, network } = order;
-      const epochId = scheme === "cggmp24" ? await this.#makeAuxInfo(order, signal) : undefined;
       const createdAtMs = clock.nowMs();
-      const view = { walletId, name, scheme, threshold, network, parties, groupKey, chainCode, createdAtMs };
+      const key = { groupKey, chainCode, epoch: 0, keyDigest };
+      const view = { walletId, name, scheme, threshold, network, parties, ...key, createdAtMs };
       await this.#registry.add(view, publicKeyPackage);
       const payload = {
         name,
@@ -196,6 +223,21 @@ export class WalletService implements WalletApplication {
     return parties;
   }
 
+  /** Everything that the nodes must make before the wallet can be used, followed for people who wait. */
+  async #prepare(
+    order: KeyGenerationOrder,
+    signal: AbortSignal | undefined,
+  ): Promise<GeneratedKey & { readonly epochId: Uint8Array | undefined }> {
+    const progress = this.#preparations.follow(order);
+    try {
+      const key = await this.#generate(order, signal);
+      const epochId = order.scheme === "cggmp24" ? await this.#makeAuxInfo(order, progress, signal) : undefined;
+      return { ...key, epochId };
+    } finally {
+      progress.end();
+    }
+  }
+
   /** All parties must name the same key: a coordinator that shows clients another one would only lose their money. */
   async #generate(order: KeyGenerationOrder, signal: AbortSignal | undefined): Promise<GeneratedKey> {
     const options = { timeoutMs: this.#options.keyGenerationTimeoutMs, signal };
@@ -208,10 +250,16 @@ export class WalletService implements WalletApplication {
   }
 
   /** Primes at every party first, since a session does not wait for minutes; then the session among all of them. */
-  async #makeAuxInfo({ walletId, parties }: KeyGenerationOrder, signal: AbortSignal | undefined): Promise<Uint8Array> {
+  async #makeAuxInfo(
+    { walletId, parties }: KeyGenerationOrder,
+    progress: Pick<ReturnType<WalletPreparations["follow"]>, "enter">,
+    signal: AbortSignal | undefined,
+  ): Promise<Uint8Array> {
     const { presigning, random } = this.#parts;
     const options = { timeoutMs: this.#options.auxInfoTimeoutMs, signal };
+    progress.enter("primes");
     await this.#together(options, parties, (nodeId, own) => presigning.prepareAuxInfo(nodeId, walletId, own));
+    progress.enter("auxiliary-info");
     const order = { sessionId: random.bytes(16), walletId };
     const epochs = await this.#together(options, parties, (nodeId, own) =>
       presigning.generateAuxInfo(nodeId, order, own),
@@ -247,6 +295,16 @@ export class WalletService implements WalletApplication {
 
   async getWallet(walletId: string): Promise<WalletView> {
     return (await this.#registry.get(walletId)).view;
+  }
+
+  changeWallet(signedWalletChange: Uint8Array): Promise<WalletChangeView> {
+    return this.#changes.submit(signedWalletChange);
+  }
+
+  async walletChange(walletId: string): Promise<WalletChangeStatus> {
+    await this.#registry.get(walletId);
+    const changeCount = await this.#addresses.nextIndex(walletId, true);
+    return { change: await this.#changes.view(walletId), changeCount };
   }
 
   async newAddress(walletId: string): Promise<AddressView> {
@@ -340,12 +398,10 @@ export class WalletService implements WalletApplication {
    */
   async #start(record: PaymentRecord, verified?: VerifiedPaymentRequest): Promise<void> {
     const request = verified ?? this.#reverify(record);
-    const { view, account, publicKeyPackage } = await this.#registry.get(record.walletId);
-    const roster = this.#parts.roster();
-    const keys = view.parties.map((nodeId): [string, Uint8Array] => [nodeId, roster.get(nodeId) ?? new Uint8Array(0)]);
-    const wallet = { account, threshold: view.threshold, roster: new Map(keys), publicKeyPackage };
+    const wallet = await this.#ceremonyWallet(record.walletId);
     const ceremony = new PaymentCeremony({ record, request, wallet }, this.#options.ceremony, {
       ...this.#parts,
+      wallet: (walletId) => this.#ceremonyWallet(walletId),
       reservations: this.#reservations,
       utxos: this.#utxos,
       changeIndices: this.#addresses,
@@ -364,6 +420,14 @@ export class WalletService implements WalletApplication {
         this.#feed.changed(record.paymentId);
       });
     this.#running.set(record.paymentId, { ceremony, done });
+  }
+
+  async #ceremonyWallet(walletId: string): Promise<CeremonyWallet> {
+    const { view, account, publicKeyPackage } = await this.#registry.get(walletId);
+    const { threshold, epoch } = view;
+    const roster = this.#parts.roster();
+    const keys = view.parties.map((nodeId): [string, Uint8Array] => [nodeId, roster.get(nodeId) ?? new Uint8Array(0)]);
+    return { account, threshold, epoch, roster: new Map(keys), publicKeyPackage };
   }
 
   #reverify(record: PaymentRecord): VerifiedPaymentRequest {
@@ -439,7 +503,8 @@ export class WalletService implements WalletApplication {
     const cancel = clock.after(this.#options.healthTimeoutMs, () => abort.abort());
     const nodesNeeded = approvalsNeeded({ parties: roster().size, threshold: 2 });
     try {
-      return await checkHealth(probes, { nodesNeeded, leader: leader(), timeMs: clock.nowMs() }, abort.signal);
+      const facts = { nodesNeeded, leader: leader(), timeMs: clock.nowMs() };
+      return { ...(await checkHealth(probes, facts, abort.signal)), preparations: this.#preparations.running };
     } finally {
       cancel();
     }

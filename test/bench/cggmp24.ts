@@ -1,183 +1,323 @@
-// `npm run bench -- cggmp24 [--runs N] [--profile security112] [--only presign] [--json]`: medians of what CGGMP24 costs.
-// All parties run in this one thread, one after another, so wall time is the sum of the parties' CPU time; CPU time is
-// taken around each party's own calls. Bytes are those of the signed envelopes.
+// `npm run bench -- cggmp24 [--quick] [--runs N] [--profile security112] [--layout processes] [--only presign] [--json]`:
+// medians of what CGGMP24 costs, with all parties in one process and with a process for each party.
+//
+// CPU time a party: in one process all that it used, divided by the parties; with a process each, the median over the
+// parties of what theirs used. Wall time: from the first party's begin to the last one's end. Bytes: signed envelopes that
+// party 1 sends, all recipients together. "pow" is a yardstick: one 3072-bit exponentiation right after the row, so that
+// figures of a busy machine can be compared with those of a quiet one. --quick: one run of each, at security112 unless a profile is named.
+import { type ChildProcess, fork } from "node:child_process";
 import { cpus } from "node:os";
-import { Scalar } from "../../src/crypto/curve.js";
+import { parseArgs } from "node:util";
+import { generateBlumPrime, Modulus } from "../../src/crypto/modulus.js";
+import { generateSafePrime } from "../../src/crypto/safe-prime.js";
 import { type SecurityProfile, security112, security128 } from "../../src/crypto/security-profile.js";
-import { keygen } from "../../src/protocols/keygen.js";
+import { systemRandom } from "../../src/node/ambient.js";
 import { decodeEnvelope } from "../../src/session/envelope.js";
-import type { PartyId } from "../../src/session/party.js";
-import { Session } from "../../src/session/session.js";
-import {
-  auxRun,
-  type Ceremony,
-  ceremony,
-  makePresignatures,
-  of,
-  presignRun,
-  range,
-  signRun,
-} from "../protocols/cggmp24/ceremony.js";
-import { type Loose, lying, otherPoint, otherScalar } from "../protocols/cggmp24/dishonesty.js";
-import { type Run, SeededRandom, signAs, testGroup } from "../session/simulation.js";
+import { range } from "../protocols/cggmp24/ceremony.js";
+import { Party, type SendEnvelope, type Task } from "./ceremony/party.js";
+import type { PartyOrder, PartyReport } from "./ceremony/party-process.js";
 
-interface Sample {
-  readonly wallMs: number;
-  /** Median over the parties. */
-  readonly cpuMs: number;
-  /** Bytes that one party sends in each round, all recipients together. */
-  readonly bytes: Readonly<Record<string, number>>;
-  readonly outcome: string;
+/** No ceremony may take longer. */
+const DEADLINE_MS = 1_200_000;
+const BATCH = 10;
+
+const { values: options } = parseArgs({
+  options: {
+    runs: { type: "string", default: "5" },
+    profile: { type: "string" },
+    layout: { type: "string" },
+    only: { type: "string" },
+    quick: { type: "boolean", default: false },
+    json: { type: "boolean", default: false },
+  },
+});
+const runsWanted = options.quick ? 1 : Math.min(100, Math.max(1, Number(options.runs)));
+
+/** Where parties run. */
+interface Layout {
+  readonly name: "one process" | "process each";
+  prepare(task: Task): Promise<void>;
+  /** How all ended, and the CPU time of one party. */
+  run(task: Task, sent: SendEnvelope): Promise<{ readonly outcomes: readonly string[]; readonly cpuMs: number }>;
+  close(): Promise<void>;
 }
 
 const median = (values: readonly number[]): number =>
   [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)] ?? Number.NaN;
-const cpuNowMs = (): number => {
-  const { user, system } = process.cpuUsage();
+const cpuSinceMs = (before: NodeJS.CpuUsage): number => {
+  const { user, system } = process.cpuUsage(before);
   return (user + system) / 1000;
 };
 
-/** Runs all parties, in order of delivery, and measures each. */
-function measure<Pub, Secret, Out>(run: Run<Pub, Secret, Out>): Sample {
-  const group = testGroup(run.ids);
-  const sessionId = new SeededRandom(run.seed).bytes(16);
-  const cpu = new Map<PartyId, number>();
-  const bytes = new Map<string, number>();
-  const timed = <T>(party: PartyId, work: () => T): T => {
-    const before = cpuNowMs();
-    const result = work();
-    cpu.set(party, (cpu.get(party) ?? 0) + cpuNowMs() - before);
-    return result;
+function inOneProcess(): Layout {
+  const parties = new Map<number, Party>();
+  const partyOf = (id: number): Party => {
+    const party = parties.get(id) ?? new Party(id);
+    parties.set(id, party);
+    return party;
   };
-  const start = performance.now();
-  const sessions = new Map(
-    group.ids.map((self) => [
-      self,
-      timed(
-        self,
-        () =>
-          new Session<Pub, Secret, Out>(
-            {
-              protocol: run.cheats?.get(self) ?? run.protocol,
-              context: { sessionId, group, pub: run.pubOf?.(self) ?? run.pub },
-              self,
-              secret: run.secret(self),
-            },
-            { random: new SeededRandom(`${run.seed}/${self}`), sign: signAs(self) },
-          ),
-      ),
-    ]),
-  );
-  const queue: { to: PartyId; bytes: Uint8Array }[] = [];
-  const collect = (from: PartyId, session: Session<Pub, Secret, Out>) => {
-    for (const out of session.drain()) {
-      const recipients = out.to === 0 ? group.others(from) : [out.to];
-      const round = decodeEnvelope(out.bytes)?.round ?? "";
-      if (from === group.ids[0]) bytes.set(round, (bytes.get(round) ?? 0) + out.bytes.length * recipients.length);
-      for (const to of recipients) queue.push({ to, bytes: out.bytes });
-    }
-  };
-  for (const [from, session] of sessions) collect(from, session);
-  for (let next = queue.shift(); next !== undefined; next = queue.shift()) {
-    const { to, bytes: envelope } = next;
-    const session = of(sessions, to);
-    timed(to, () => session.receive(envelope));
-    collect(to, session);
-  }
-  const states = new Set([...sessions.values()].map(({ progress }) => progress.state));
   return {
-    wallMs: performance.now() - start,
-    cpuMs: median([...cpu.values()]),
-    bytes: Object.fromEntries(bytes),
-    outcome: [...states].join(),
+    name: "one process",
+    async prepare(task) {
+      for (const id of task.ids) await partyOf(id).prepare(task);
+    },
+    async run(task, sent) {
+      const before = process.cpuUsage();
+      const outcomes = await Promise.all(
+        task.ids.map((from) =>
+          partyOf(from).run(task, (session, to, bytes) => {
+            if (from === task.ids[0]) sent(session, to, bytes);
+            for (const id of task.ids) {
+              if (id !== from && (to === 0 || to === id)) setImmediate(() => partyOf(id).receive(session, bytes));
+            }
+          }),
+        ),
+      );
+      return { outcomes, cpuMs: cpuSinceMs(before) / task.ids.length };
+    },
+    async close() {
+      for (const party of parties.values()) await party.close();
+    },
   };
 }
 
-interface Row extends Sample {
+function processEach(): Layout {
+  const children = new Map<number, ChildProcess>();
+  const childOf = (id: number): ChildProcess => {
+    const child =
+      children.get(id) ??
+      fork(new URL("./ceremony/party-process.js", import.meta.url), [String(id)], { serialization: "advanced" });
+    children.set(id, child);
+    return child;
+  };
+  const order = (id: number, message: PartyOrder): void => void childOf(id).send(message);
+  /** Hands over what a child says until it says that it is through. */
+  const until = <Kind extends "prepared" | "ended">(
+    id: number,
+    kind: Kind,
+    onSend: SendEnvelope,
+  ): Promise<Extract<PartyReport, { kind: Kind }>> =>
+    new Promise((resolve, reject) => {
+      const child = childOf(id);
+      const stop = (): void => {
+        child.off("message", listen);
+        child.off("exit", onExit);
+      };
+      const onExit = (code: number | null): void => reject(new Error(`party ${id} exited with ${String(code)}`));
+      const listen = (message: PartyReport): void => {
+        if (message.kind === "send") onSend(message.session, message.to, message.bytes);
+        else if (message.kind === "broke") {
+          stop();
+          reject(new Error(`party ${id}: ${message.why}`));
+        } else if (message.kind === kind) {
+          stop();
+          resolve(message as Extract<PartyReport, { kind: Kind }>);
+        }
+      };
+      child.on("message", listen);
+      child.on("exit", onExit);
+    });
+  return {
+    name: "process each",
+    async prepare(task) {
+      const prepared = task.ids.map((id) => until(id, "prepared", () => {}));
+      for (const id of task.ids) order(id, { kind: "prepare", task });
+      await Promise.all(prepared);
+    },
+    async run(task, sent) {
+      const ended = task.ids.map((from) =>
+        until(from, "ended", (session, to, bytes) => {
+          if (from === task.ids[0]) sent(session, to, bytes);
+          for (const id of task.ids) {
+            if (id !== from && (to === 0 || to === id)) order(id, { kind: "receive", session, bytes });
+          }
+        }),
+      );
+      for (const id of task.ids) order(id, { kind: "run", task });
+      const ends = await Promise.all(ended);
+      return { outcomes: ends.map(({ outcome }) => outcome), cpuMs: median(ends.map(({ cpuMs }) => cpuMs)) };
+    },
+    async close() {
+      for (const child of children.values()) child.disconnect();
+    },
+  };
+}
+
+interface Row {
   readonly name: string;
   readonly profile: string;
+  readonly layout: string;
+  readonly parties: number;
+  readonly threshold: number;
   readonly runs: number;
+  readonly cpuMsPerParty: number;
+  readonly wallMs: number;
+  /** Median CPU time of one 3072-bit exponentiation right after. */
+  readonly powMs: number;
+  readonly outcome: string;
+  readonly bytesPerPartyAndRound: Readonly<Record<string, number>>;
 }
-
-const option = (name: string): string | undefined => {
-  const index = process.argv.indexOf(`--${name}`);
-  return index < 0 ? undefined : process.argv[index + 1];
-};
-const runs = Number(option("runs") ?? 5);
-const only = option("only");
 const rows: Row[] = [];
 
-function bench(name: string, profile: string, make: (index: number) => Sample, count = runs): void {
-  if (only !== undefined && !name.includes(only)) return;
-  const samples = range(count).map(make);
-  const [last] = samples.slice(-1);
-  if (last === undefined) return;
-  const row = {
-    ...last,
-    name,
-    profile,
-    runs: count,
-    wallMs: median(samples.map(({ wallMs }) => wallMs)),
-    cpuMs: median(samples.map(({ cpuMs }) => cpuMs)),
-  };
+/** Odd and composite; nothing secret. */
+const yardstick = new Modulus((1n << 3072n) - (5n << 2001n) - 1_103_717n);
+
+function powMs(): number {
+  const samples = range(9).map((index) => {
+    const before = process.cpuUsage();
+    yardstick.pow(BigInt(index + 2), yardstick.value >> 1n);
+    return cpuSinceMs(before);
+  });
+  return median(samples);
+}
+
+function show(measured: Omit<Row, "powMs">): void {
+  const row = { ...measured, powMs: powMs() };
   rows.push(row);
-  if (!process.argv.includes("--json")) {
-    const sent = Object.entries(row.bytes).map(([round, count]) => `${round} ${count}`);
-    const figures = `cpu/party ${row.cpuMs.toFixed(1)} ms, wall ${row.wallMs.toFixed(1)} ms`;
-    console.log(`${name} (${profile}, ${row.outcome}): ${figures}; bytes/party: ${sent.join(", ")}`);
+  if (options.json) return;
+  const figures = `CPU ${row.cpuMsPerParty.toFixed(1).padStart(9)} ms a party   wall ${row.wallMs.toFixed(1).padStart(9)} ms`;
+  const bytes = Object.entries(row.bytesPerPartyAndRound).map(([round, count]) => `${round} ${count}`);
+  const place = `${row.profile.padEnd(11)} ${row.layout.padEnd(12)}`;
+  console.log(
+    `${row.name.padEnd(34)} ${place} ${figures}   ${row.outcome} (${row.runs}), pow ${row.powMs.toFixed(1)} ms`,
+  );
+  if (bytes.length > 0) console.log(`    bytes a party: ${bytes.join(", ")}`);
+}
+
+async function within<T>(task: Promise<T>, what: string): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`${what} takes longer than ${DEADLINE_MS} ms`)), DEADLINE_MS);
+  });
+  return await Promise.race([task, late]).finally(() => clearTimeout(timer));
+}
+
+/** Runs the task `runs` times, each with its own seed, after `warmUps` that do not count. */
+async function bench(
+  layout: Layout,
+  name: string,
+  task: Omit<Task, "seed">,
+  { runs, warmUps = 0 }: { readonly runs: number; readonly warmUps?: number },
+): Promise<void> {
+  if (options.only !== undefined && !name.includes(options.only)) return;
+  const samples: { cpuMs: number; wallMs: number; outcome: string; bytes: Record<string, number> }[] = [];
+  for (let index = -warmUps; index < runs; index++) {
+    const seeded = { ...task, seed: `bench ${name} ${index}` };
+    await within(layout.prepare(seeded), name);
+    const bytes: Record<string, number> = {};
+    const before = performance.now();
+    const { outcomes, cpuMs } = await within(
+      layout.run(seeded, (_, to, envelope) => {
+        const round = decodeEnvelope(envelope)?.round ?? "";
+        bytes[round] = (bytes[round] ?? 0) + envelope.length * (to === 0 ? task.ids.length - 1 : 1);
+      }),
+      name,
+    );
+    const wallMs = performance.now() - before;
+    // The liar of a failing run accuses nobody; the first party is honest.
+    if (index >= 0) samples.push({ cpuMs, wallMs, outcome: outcomes[0] ?? "", bytes });
+  }
+  show({
+    name,
+    profile: task.operation === "keygen" ? "-" : task.profile,
+    layout: layout.name,
+    parties: task.ids.length,
+    threshold: task.threshold,
+    runs,
+    cpuMsPerParty: median(samples.map(({ cpuMs }) => cpuMs)),
+    wallMs: median(samples.map(({ wallMs }) => wallMs)),
+    outcome: samples.at(-1)?.outcome ?? "",
+    bytesPerPartyAndRound: samples.at(-1)?.bytes ?? {},
+  });
+}
+
+async function primes(profile: SecurityProfile): Promise<void> {
+  const draws = [
+    ["Blum prime", () => generateBlumPrime(profile.primeBits)],
+    ["safe prime", () => generateSafePrime(profile.primeBits, systemRandom)],
+  ] as const;
+  for (const [kind, draw] of draws) {
+    const name = `${kind}, ${profile.primeBits} bits`;
+    if (options.only !== undefined && !name.includes(options.only)) continue;
+    const runs = 2 * runsWanted;
+    const samples: { cpuMs: number; wallMs: number }[] = [];
+    for (let index = 0; index < runs; index++) {
+      const [before, startMs] = [process.cpuUsage(), performance.now()];
+      await draw();
+      samples.push({ cpuMs: cpuSinceMs(before), wallMs: performance.now() - startMs });
+    }
+    const mean = samples.reduce((sum, { cpuMs }) => sum + cpuMs, 0) / runs;
+    show({
+      name,
+      profile: profile.name,
+      layout: "one process",
+      parties: 1,
+      threshold: 1,
+      runs,
+      cpuMsPerParty: median(samples.map(({ cpuMs }) => cpuMs)),
+      wallMs: median(samples.map(({ wallMs }) => wallMs)),
+      outcome: `mean ${mean.toFixed(0)} CPU ms`,
+      bytesPerPartyAndRound: {},
+    });
   }
 }
 
-const profiles: readonly SecurityProfile[] = [security112, security128].filter(
-  ({ name }) => option("profile") === undefined || option("profile") === name,
-);
-bench("keygen 3-of-5", "-", (index) =>
-  measure({
-    protocol: keygen,
-    ids: range(5),
-    pub: { scheme: "cggmp24", threshold: 3, walletId: "wallet" },
-    secret: () => undefined,
-    seed: `keygen ${index}`,
-  }),
-);
-for (const profile of profiles) {
-  const threes: Ceremony = ceremony({ threshold: 3, n: 5, profile }, "bench 3");
-  const fives: Ceremony = ceremony({ threshold: 5, n: 5, profile }, "bench 5");
-  bench(
-    "aux info, 5 parties, primes ready",
-    profile.name,
-    (index) => measure(auxRun(range(5), threes.key, profile, `aux ${index}`)),
-    Math.min(runs, 2),
-  );
-  // Once before measuring: engines of the moduli are made at first use.
-  if (only === undefined || "presign".includes(only)) makePresignatures(threes, [1, 2, 3], "warm");
-  bench("presign, 3 signers", profile.name, (index) => measure(presignRun(threes, [1, 2, 3], `presign ${index}`)));
-  bench("presign, 5 signers", profile.name, (index) => measure(presignRun(fives, range(5), `presign ${index}`)));
-  for (const { name, change } of [
-    { name: "failed nonce, 3 signers", change: (m: Loose) => otherScalar(m.productShare) },
-    { name: "failed chi, 3 signers", change: (m: Loose) => otherPoint(m.key) },
-  ]) {
-    bench(
+async function ceremonies(layout: Layout, profile: SecurityProfile): Promise<void> {
+  const [three, five] = [range(3), range(5)];
+  const task = { profile: profile.name, ids: three, threshold: 3, count: 1 } as const;
+  const few = Math.min(2, runsWanted);
+  const run = (name: string, changes: Pick<Task, "operation"> & Partial<Task>, runs: number, warmUps = 0) =>
+    bench(layout, name, { ...task, ...changes }, { runs, warmUps });
+  await run("aux info of 5, primes ready", { operation: "aux-info", ids: five }, few);
+  await run("aux info of 5, cold", { operation: "aux-info-cold", ids: five }, 1);
+  await run("presign, 3 signers", { operation: "presign" }, runsWanted, 1);
+  await run("presign, 5 signers", { operation: "presign", ids: five, threshold: 5 }, Math.min(3, runsWanted), 1);
+  const batch = { operation: "presign-batch" as const, count: BATCH };
+  await run(`presign, 3 signers, batch of ${BATCH}`, batch, 1, 1);
+  await run(`presign, 5 signers, batch of ${BATCH}`, { ...batch, ids: five, threshold: 5 }, 1, 1);
+  await run("failed nonce, 3 signers", { operation: "failed-nonce" }, 1);
+  await run("failed chi, 3 signers", { operation: "failed-chi" }, 1);
+}
+
+/** Each signature uses up one of the presignatures that are made here first. */
+async function signing(layout: Layout, profile: SecurityProfile): Promise<void> {
+  const name = "online sign, 3 signers";
+  if (options.only !== undefined && !name.includes(options.only)) return;
+  const task = { profile: profile.name, ids: range(3), threshold: 3, count: 1 } as const;
+  const [warmUps, runs] = [3, 2 * runsWanted + 1];
+  for (let index = 0; index < warmUps + runs; index++) {
+    const seeded: Task = { ...task, operation: "presign", seed: `for signing ${index}` };
+    await within(layout.prepare(seeded), name);
+    await within(
+      layout.run(seeded, () => {}),
       name,
-      profile.name,
-      (index) => {
-        const run = presignRun(threes, [1, 2, 3], `failed ${index}`);
-        return measure({ ...run, cheats: new Map([[3, lying(run.protocol, { share: change })]]) });
-      },
-      1,
     );
   }
-  if (only === undefined || "online sign, 3 signers".includes(only)) {
-    const random = new SeededRandom("bench messages");
-    const one = () => ({ digest: { bytes: random.bytes(32) }, bip32Tweak: Scalar.random(random) });
-    const sets = range(runs + 3).map((index) => makePresignatures(threes, [1, 2, 3], `sign ${index}`));
-    for (const set of sets.slice(runs)) measure(signRun(threes, [set], [one()], "warm"));
-    bench("online sign, 3 signers", profile.name, (index) =>
-      measure(signRun(threes, [of(new Map(sets.entries()), index - 1)], [one()], `sign ${index}`)),
-    );
+  await bench(layout, name, { ...task, operation: "sign" }, { runs, warmUps });
+}
+
+const named = options.profile ?? (options.quick ? security112.name : undefined);
+const profiles = [security112, security128].filter(({ name }) => named === undefined || named === name);
+const layouts = [
+  { key: "one", make: inOneProcess },
+  { key: "processes", make: processEach },
+].filter(({ key }) => options.layout === undefined || options.layout === key);
+for (const { make } of layouts) {
+  const layout = make();
+  try {
+    const ids = range(5);
+    const keygen = { operation: "keygen", profile: security112.name, ids, threshold: 3, count: 1 } as const;
+    await bench(layout, "keygen 3-of-5", keygen, { runs: runsWanted, warmUps: 1 });
+    for (const profile of profiles) {
+      await ceremonies(layout, profile);
+      await signing(layout, profile);
+    }
+  } finally {
+    await layout.close();
   }
 }
-if (process.argv.includes("--json")) {
-  const cpu = cpus();
-  console.log(JSON.stringify({ node: process.version, cpu: cpu[0]?.model, cores: cpu.length, rows }, null, 2));
+for (const profile of profiles) await primes(profile);
+if (options.json) {
+  const machine = { node: process.version, cpu: cpus()[0]?.model, cores: cpus().length };
+  console.log(JSON.stringify({ ...machine, rows }, null, 2));
 }

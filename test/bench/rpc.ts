@@ -1,6 +1,7 @@
 // Our gRPC over QUIC against connect-node over HTTP/2, both with mutual TLS and the server in its own process, in one run.
 // Then a soak with bursts above the stream limit. `npm run bench -- rpc [--json] [--short]`.
 import { type ChildProcess, fork } from "node:child_process";
+import { randomBytes } from "node:crypto";
 import { createSecureServer } from "node:http2";
 import type { AddressInfo } from "node:net";
 import { fileURLToPath } from "node:url";
@@ -80,7 +81,8 @@ async function serve(setup: Setup): Promise<void> {
         requestCert: true,
         rejectUnauthorized: true,
       },
-      connectNodeAdapter({ routes, connect: false, grpcWeb: false }),
+      // By default this side alone would compress, and what peers send each other does not shrink.
+      connectNodeAdapter({ routes, connect: false, grpcWeb: false, acceptCompression: [] }),
     );
     await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
     port = (server.address() as AddressInfo).port;
@@ -122,9 +124,8 @@ class Peer {
       servername: "server",
     };
     const sessionManager = new Http2SessionManager(baseUrl, undefined, nodeOptions);
-    return new Peer(child, createGrpcTransport({ baseUrl, nodeOptions, sessionManager }), async () =>
-      sessionManager.abort(),
-    );
+    const transport = createGrpcTransport({ baseUrl, nodeOptions, sessionManager, acceptCompression: [] });
+    return new Peer(child, transport, async () => sessionManager.abort());
   }
 
   async usage(): Promise<{ cpuUs: number; rss: number }> {
@@ -148,7 +149,7 @@ function answer<T>(child: ChildProcess): Promise<T> {
 }
 
 async function load(peer: Peer, options: { sizeBytes: number; concurrency: number; ms: number }): Promise<number[]> {
-  const payload = new Uint8Array(options.sizeBytes);
+  const payload = randomBytes(options.sizeBytes);
   const latencies: number[] = [];
   const endMs = performance.now() + options.ms;
   const caller = async () => {

@@ -22,6 +22,7 @@ import { devnetPaths, prepareDevnet } from "../../src/devnet/devnet-folder.js";
 import { PeerMesh } from "../../src/network/peer-mesh.js";
 import { systemClock, systemRandom } from "../../src/node/ambient.js";
 import { processLog } from "../../src/node/log.js";
+import { ProcessMetrics } from "../../src/node/metrics.js";
 import { peerVerifier } from "../../src/node/peer-trust.js";
 import { openChain, openMembership } from "../../src/node/start.js";
 import { Account } from "../../src/wallet/account.js";
@@ -347,11 +348,9 @@ let mesh: PeerMesh | undefined;
 try {
   const configuration = await loadConfiguration(paths.coordinatorConfig, coordinatorConfigurationSchema);
   const log = processLog({ name: "bench", level: "warn" });
-  const { identity, roster, credentials, trust, limits } = await openMembership(
-    configuration,
-    configuration.coordinator.id,
-    log,
-  );
+  const { id: nodeId, dataFolder } = configuration.coordinator;
+  const member = { nodeId, dataFolder, log, metrics: new ProcessMetrics() };
+  const { identity, roster, credentials, trust, limits } = await openMembership(configuration, member);
   mesh = await PeerMesh.start(
     {
       nodeId: identity.nodeId,

@@ -114,6 +114,24 @@ describe("mpc-wallet pki", () => {
     assert.match(await pki(["show", join(folder, "pki", "root", "root.pem")]), /^subject +mpc-wallet root$/m);
   });
 
+  it("renews by hand: a fresh key, the same node, both certificates listed; nothing without a present one", async () => {
+    await initialise();
+    const first = await issueTo("node-1");
+    const renew = (nodeId: string) =>
+      pki(["renew", ...authority(), "--node-id", nodeId, "--node-folder", node(nodeId), "--json"]);
+    const keyPath = join(node("node-1"), "tls-key.pem");
+    const oldKey = readFileSync(keyPath, "utf8");
+    const { serialNumber } = JSON.parse(await renew("node-1")) as { serialNumber: string };
+    assert.notEqual(serialNumber, first);
+    assert.notEqual(readFileSync(keyPath, "utf8"), oldKey);
+    assert.equal(statSync(keyPath).mode & 0o777, 0o600);
+    const [leaf] = parseCertificatesPem(readFileSync(join(node("node-1"), "tls-chain.pem"), "utf8"));
+    assert.equal(leaf?.serialNumber, serialNumber);
+    const listed = await pki(["list", ...authority()]);
+    for (const serial of [first, serialNumber]) assert.match(listed, new RegExp(serial));
+    await assert.rejects(renew("node-2"), isCode("file-missing"));
+  });
+
   it("the running system never needs the root key", async () => {
     await initialise();
     rmSync(join(folder, "pki", "root"), { recursive: true });

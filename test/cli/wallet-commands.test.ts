@@ -141,9 +141,13 @@ keyFile = "${keyFile}"
     assert.match((await mpcWallet(["address", "--wallet", "main"])).out, /^bcrt1q[0-9a-f]{38}\n$/);
     assert.match((await mpcWallet(["wallet", "utxos"])).out, /(ab){32}:3 +0\.00003000 BTC +6/);
     assert.match((await mpcWallet(["pool", "status"])).out, /available +97 of 100/);
+    const nodes = [{ nodeId: "node-1", done: 3, of: 4, tested: 640 }];
+    running.application.preparations = [{ walletId: "w", name: "next", phase: "primes", nodes }];
     const health = await mpcWallet(["health"]);
+    running.application.preparations = [];
     assert.equal(health.code, 0);
     assert.match(health.out, /^healthy/);
+    assert.match(health.out, /making wallet next: primes \[#{15}-{5}\] node-1 3\/4; 640 candidates tested/);
     running.application.healthy = false;
     const ill = await mpcWallet(["health"]);
     running.application.healthy = true;
@@ -212,6 +216,50 @@ keyFile = "${keyFile}"
     assert.match(slow.err, /still created after 1 s/);
   });
 
+  it("refreshes and reshares: shows the terms, signs the order, follows it until the switch", async () => {
+    const unasked = await mpcWallet(["wallet", "refresh", "main"]);
+    assert.equal(unasked.code, 2);
+    assert.match(unasked.err, /nobody can be asked here; look at the terms and say --yes/);
+    assert.match((await mpcWallet(["wallet", "change", "main"])).err, /were never refreshed or reshared/);
+
+    const recorded = await mpcWallet(["wallet", "refresh", "main", "--yes", "--no-wait", "--json"]);
+    assert.equal(recorded.code, 0, recorded.err);
+    assert.equal(JSON.parse(recorded.out).state, "WALLET_CHANGE_STATE_RUNNING");
+    assert.match((await mpcWallet(["wallet", "show", "--wallet", "main"])).out, /change +running: the old shares sign/);
+    running.application.moveChange("w-main", { state: "switched", owing: ["node-2"] });
+    assert.match((await mpcWallet(["wallet", "change", "main"])).out, /not told yet +node-2\n/);
+
+    const reshare = ["wallet", "reshare", "main", "--threshold", "2", "--nodes", "node-1,node-2,node-3", "--yes"];
+    const following = mpcWallet(reshare);
+    await until(async () => (await running.application.walletChange("w-main")).change?.kind === "reshare");
+    running.application.moveChange("w-main", { step: "waiting for nodes that do not answer", waitingFor: ["node-3"] });
+    await new Promise((done) => setTimeout(done, 1_200));
+    running.application.moveChange("w-main", { state: "switched", step: "", waitingFor: [] });
+    const done = await following;
+    assert.equal(done.code, 0, done.err);
+    assert.match(done.err, /waiting for nodes that do not answer: node-3\n/);
+    assert.match(done.out, /state +switched: the new shares sign\nsigners +2 of 3\n/);
+
+    const failing = mpcWallet([...reshare, "--json"]);
+    await until(async () => (await running.application.walletChange("w-main")).change?.state === "running");
+    running.application.moveChange("w-main", {
+      state: "abandoned",
+      code: "nodes-silent",
+      message: "node-3 did not answer",
+    });
+    const failed = await failing;
+    assert.equal(failed.code, 1);
+    assert.equal(JSON.parse(failed.out).error.code, "change-abandoned");
+    assert.match(failed.err, /node-3 did not answer \(nodes-silent\) \(the old shares sign as before; /);
+  });
+
+  async function until(reached: () => Promise<boolean>): Promise<void> {
+    for (let wait = 0; !(await reached()); wait++) {
+      assert.ok(wait < 2_000, "it never came so far");
+      await new Promise((done) => setTimeout(done, 10));
+    }
+  }
+
   it("wrong usage ends with 2 and one line", async () => {
     const wrong: [string[], RegExp][] = [
       [["sennd"], /unknown command 'sennd'/],
@@ -229,6 +277,11 @@ keyFile = "${keyFile}"
       [["send", "a", "--amount-sat", "1", "--max-fee-rate", "0"], /fee rate/],
       [["wallet", "create", "--name", "x", "--scheme", "rsa"], /choices/],
       [["wallet", "create", "--name", "x", "--threshold", "two"], /whole number/],
+      [["wallet", "reshare", "main", "--threshold", "2"], /--nodes/],
+      [["wallet", "reshare", "main", "--threshold", "1", "--nodes", "node-1,node-2"], /must be 2 to 2/],
+      [["wallet", "reshare", "main", "--threshold", "3", "--nodes", "node-1,node-2"], /must be 2 to 2/],
+      [["wallet", "reshare", "main", "--threshold", "2", "--nodes", "node-1,node-1"], /names 'node-1' twice/],
+      [["wallet", "reshare", "main", "--threshold", "2", "--nodes", "node-1,,node-2"], /is a list such as/],
     ];
     for (const [args, expected] of wrong) {
       const { code, err, out } = await mpcWallet(args);

@@ -4,16 +4,18 @@ import { randomUUID } from "node:crypto";
 import { toBinary } from "@bufbuild/protobuf";
 import { SignedPaymentRequestSchema } from "../../gen/mpcwallet/consensus/v1/consensus_pb.js";
 import { signPaymentRequest } from "../../src/consensus/payment-request.js";
+import { type AuditVerdict, verifyTrail } from "../../src/coordinator/audit-verification.js";
 import type { Coordinator, CoordinatorOptions } from "../../src/coordinator/coordinator.js";
 import { signEd25519 } from "../../src/crypto/ed25519.js";
 import { type ChainServer, startChainServer } from "../../src/devnet/chain/server.js";
-import type { MessageIdentity } from "../../src/network/identity/message-identity.js";
 import { systemClock, systemRandom } from "../../src/node/ambient.js";
 import type { SessionRunner } from "../../src/node/session-pool.js";
 import { AuditDatabase } from "../../src/storage/audit-database.js";
 import { EsploraChainSource } from "../../src/storage/chain/esplora.js";
 import { DatabaseAuditTrail } from "../../src/storage/database-audit-trail.js";
 import { MemorySpace } from "../../src/storage/memory-coordination.js";
+import type { AuditEntry, AuditTrail } from "../../src/wallet/audit-trail.js";
+import type { ChainSource } from "../../src/wallet/chain-source.js";
 import type { PaymentView, WalletApplication } from "../../src/wallet/wallet-application.js";
 import { TEST_AUTHORITY, TestCluster } from "../node/cluster.js";
 import { startTestCoordinator } from "./test-coordinator.js";
@@ -23,17 +25,26 @@ const HOUR_MS = 3_600_000;
 export class PayingFirm {
   readonly cluster: TestCluster;
   readonly server: ChainServer;
-  readonly coordinator: Coordinator;
+  coordinator: Coordinator;
+  readonly #space: MemorySpace;
+  readonly #lead: () => Promise<Coordinator>;
+  readonly #chain: ChainSource;
   readonly #database: AuditDatabase;
   readonly #audit: DatabaseAuditTrail;
 
   private constructor(parts: {
     cluster: TestCluster;
     server: ChainServer;
+    chain: ChainSource;
+    space: MemorySpace;
+    lead: () => Promise<Coordinator>;
     coordinator: Coordinator;
     database: AuditDatabase;
     audit: DatabaseAuditTrail;
   }) {
+    this.#chain = parts.chain;
+    this.#space = parts.space;
+    this.#lead = parts.lead;
     this.cluster = parts.cluster;
     this.server = parts.server;
     this.coordinator = parts.coordinator;
@@ -47,7 +58,10 @@ export class PayingFirm {
 
   static async start(options: {
     readonly pool: CoordinatorOptions["pool"];
-    readonly sessions?: (identity: MessageIdentity) => SessionRunner;
+    readonly nodes?: number;
+    /** Each node a process of its own. */
+    readonly processes?: boolean;
+    readonly observe?: (nodeId: string, sessions: SessionRunner) => SessionRunner;
   }): Promise<PayingFirm> {
     const server = await startChainServer(
       {
@@ -62,14 +76,49 @@ export class PayingFirm {
       { clock: systemClock, onFault: (fault) => assert.fail(String(fault)) },
     );
     const chain = new EsploraChainSource({ url: server.esploraUrl }, { clock: systemClock, random: systemRandom });
-    const { sessions } = options;
-    const cluster = await TestCluster.start({ nodes: 5, chain, ...(sessions === undefined ? {} : { sessions }) });
+    const { observe } = options;
+    const cluster = await TestCluster.start({
+      nodes: options.nodes ?? 5,
+      chain,
+      ...(options.processes === true ? { chainUrl: server.esploraUrl } : {}),
+      ...(observe === undefined ? {} : { observe }),
+    });
     const database = await AuditDatabase.embedded();
     await database.migrate();
     const audit = new DatabaseAuditTrail({}, { database, clock: systemClock });
-    const coordination = new MemorySpace(systemClock).connect();
-    const coordinator = await startTestCoordinator(cluster, { chain, audit, coordination, database }, options.pool);
-    return new PayingFirm({ cluster, server, coordinator, database, audit });
+    const space = new MemorySpace(systemClock);
+    const lead = () =>
+      startTestCoordinator(cluster, { chain, audit, coordination: space.connect(), database }, options.pool);
+    return new PayingFirm({ cluster, server, chain, space, lead, coordinator: await lead(), database, audit });
+  }
+
+  /** The coordinator goes; what it kept under these prefixes is lost. */
+  async stopCoordinator(lost: readonly string[]): Promise<void> {
+    await this.coordinator.close();
+    const coordination = this.#space.connect();
+    for (const prefix of lost) {
+      for (const key of (await coordination.list(prefix)).keys()) await coordination.delete(key);
+    }
+    await coordination.close();
+  }
+
+  async startCoordinator(): Promise<void> {
+    this.coordinator = await this.#lead();
+  }
+
+  /** The first thousand entries. */
+  trail(): Promise<readonly AuditEntry[]> {
+    return this.#audit.read({ fromSequence: 1n, limit: 1_000 });
+  }
+
+  /** What an outsider with public keys and a view of the chain finds. */
+  verifiedTrail(forge: (entry: AuditEntry) => AuditEntry = (entry) => entry): Promise<AuditVerdict> {
+    const audit: AuditTrail = {
+      append: (events) => this.#audit.append(events),
+      read: async (options) => (await this.#audit.read(options)).map(forge),
+      verify: () => this.#audit.verify(),
+    };
+    return verifyTrail({ audit, roster: this.cluster.roster, chain: this.#chain });
   }
 
   /** Serialized, as clients send it. */

@@ -16,6 +16,7 @@ import {
   pairwiseCoprime,
   parseNatural,
   parseSigned,
+  passesFermat,
   powBigInt,
   Remainders,
   randomBelow,
@@ -27,6 +28,7 @@ import {
   toBytes,
   toInteger,
 } from "../../src/crypto/modulus.js";
+import { generateSafePrime } from "../../src/crypto/safe-prime.js";
 import { security112, security128 } from "../../src/crypto/security-profile.js";
 import { seededRandom, testParty, testPrimes } from "../fixtures/parties.js";
 
@@ -215,12 +217,22 @@ describe("number theory", () => {
   });
 
   it("generated primes have their exact length, two high bits, and residue 3 mod 4; safe ones are safe", async () => {
-    for (const safe of [false, true]) {
-      const p = await generateBlumPrime(256, { safe });
-      assert.equal(p >> 254n, 3n);
+    let tested = 0;
+    const safe = await generateSafePrime(256, random, () => tested++);
+    for (const p of [await generateBlumPrime(256), safe, await generateSafePrime(64, random)]) {
+      assert.equal(p >> BigInt(bitLength(p) - 2), 3n);
       assert.equal(p % 4n, 3n);
-      assert.ok(checkPrimeSync(p) && (!safe || checkPrimeSync((p - 1n) / 2n)));
+      assert.ok(checkPrimeSync(p));
     }
+    assert.equal(bitLength(safe), 256);
+    assert.ok(checkPrimeSync((safe - 1n) / 2n));
+    assert.ok(tested > 0);
+  });
+
+  it("Fermat's test passes primes and fails composites, with OpenSSL and without", () => {
+    const { secret, trapdoor } = testParty(security112, 1);
+    for (const p of [secret.p, trapdoor.q, 1_000_003n]) assert.ok(passesFermat(p));
+    for (const n of [secret.p + 2n, secret.N, 1_000_001n]) assert.ok(!passesFermat(n));
   });
 
   it("the test keys are what they claim", () => {

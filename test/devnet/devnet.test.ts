@@ -8,8 +8,15 @@ import { createInterface } from "node:readline";
 import { after, before, describe, it } from "node:test";
 import { Scheme } from "../../gen/mpcwallet/wallet/v1/wallet_pb.js";
 import { loadClientProfile } from "../../src/cli/client-profile.js";
+import { loadConfiguration } from "../../src/cli/configuration-file.js";
 import { type GatewayClient, openGateway } from "../../src/cli/gateway-client.js";
 import { Devnet } from "../../src/devnet/devnet.js";
+import { devnetPaths, prepareDevnet } from "../../src/devnet/devnet-folder.js";
+import { systemRandom } from "../../src/node/ambient.js";
+import { nodeConfigurationSchema } from "../../src/node/configuration.js";
+import { decodeKeyShare } from "../../src/protocols/key-share.js";
+import { KeyStore } from "../../src/storage/key-store.js";
+import { SecretBytes } from "../../src/storage/secret-bytes.js";
 
 describe("a devnet of processes", () => {
   let folder: string;
@@ -83,6 +90,65 @@ describe("a devnet of processes", () => {
     await writeFile(passphraseFile, passphrase);
     await devnet.startNode("node-3");
     assert.equal((await stat(state)).mode & 0o777, 0o600);
+  });
+});
+
+describe("a node's log at its most talkative", () => {
+  it("has no passphrase, key share, identity or ledger key in it", async () => {
+    const folder = await mkdtemp(join(tmpdir(), "mpc-wallet-devnet-"));
+    const options = { folder, nodes: 2, progress: () => {}, onCrash: (name: string) => assert.fail(name) };
+    const plan = await prepareDevnet(options);
+    const paths = devnetPaths(folder);
+    for (const nodeId of plan.nodes) {
+      const file = paths.nodeConfig(nodeId);
+      await writeFile(file, `${await readFile(file, "utf8")}\n[logging]\nlevel = "trace"\n`);
+    }
+    const devnet = await Devnet.start(options);
+    try {
+      const gateway = await openGateway(await loadClientProfile(paths.clientConfig, { environment: {} }), {
+        environment: {},
+      });
+      for (let attempt = 0; attempt < 200; attempt++) {
+        const { healthy, leader } = await gateway.wallet.getHealth({});
+        if (healthy && leader !== "") break;
+        await new Promise((resolve) => setTimeout(resolve, 100));
+      }
+      await gateway.wallet.createWallet({ name: "talked-about", scheme: Scheme.FROST, threshold: 2 });
+      gateway.close();
+    } finally {
+      await devnet.stop();
+    }
+    for (const nodeId of plan.nodes) {
+      const log = await readFile(paths.logFile(nodeId), "utf8");
+      assert.match(log, /"level":20/, "the node logs at debug level");
+      assert.match(log, /key share kept/);
+      const words = (await readFile(join(folder, nodeId, "passphrase"), "utf8")).trim();
+      assert.ok(!log.includes(words), "passphrase");
+      const passphrase = SecretBytes.copyOf(new TextEncoder().encode(words));
+      const store = await KeyStore.open({ folder: join(folder, nodeId, "data"), passphrase }, { random: systemRandom });
+      const [wallet] = store.wallets();
+      assert.ok(wallet !== undefined);
+      const share = decodeKeyShare(wallet.keyShare.reveal());
+      const scalar = share.secretShare.toString(16).padStart(64, "0");
+      const secrets = { ledgerKey: Buffer.from(store.ledgerKey().reveal()), keyShare: Buffer.from(scalar, "hex") };
+      for (const [name, bytes] of Object.entries(secrets)) {
+        const forms = [
+          bytes.toString("hex"),
+          bytes.toString("base64").replace(/=+$/, ""),
+          bytes.toString("base64url"),
+          BigInt(`0x${bytes.toString("hex")}`).toString(),
+          [...bytes.subarray(0, 12)].join(","),
+          [...bytes.subarray(0, 8)].map((byte, index) => `"${index}":${byte}`).join(","),
+        ];
+        for (const form of forms) assert.ok(!log.toLowerCase().includes(form.toLowerCase()), `${nodeId}: ${name}`);
+      }
+      const configuration = await loadConfiguration(paths.nodeConfig(nodeId), nodeConfigurationSchema);
+      const identity = (await readFile(configuration.security.identityKeyFile, "utf8")).split("\n")[1] ?? "";
+      assert.equal(identity.length, 64);
+      assert.ok(!log.includes(identity), `${nodeId}: identity key`);
+      await store.close();
+    }
+    await rm(folder, { recursive: true, force: true });
   });
 });
 

@@ -2,6 +2,7 @@ import { createHash } from "node:crypto";
 import { fromBinary } from "@bufbuild/protobuf";
 import { PaymentRequestSchema } from "../../gen/mpcwallet/consensus/v1/consensus_pb.js";
 import { parseSignedPaymentRequest, verifyPaymentRequest } from "../../src/consensus/payment-request.js";
+import { parseSignedWalletChange, verifyWalletChange } from "../../src/consensus/wallet-change.js";
 import { InvalidInput, PeerFault, PeerSilent, Unavailable } from "../../src/crypto/fault.js";
 import type {
   AddressView,
@@ -15,6 +16,8 @@ import type {
   UtxoView,
   VotesView,
   WalletApplication,
+  WalletChangeStatus,
+  WalletChangeView,
   WalletView,
 } from "../../src/wallet/wallet-application.js";
 
@@ -25,6 +28,7 @@ const NODES = ["node-1", "node-2", "node-3"];
 /** The wallet as the gateway sees it, without nodes or a chain. Payments move when a test says so. */
 export class ApplicationInMemory implements WalletApplication {
   readonly #wallets = new Map<string, WalletView>();
+  readonly #changes = new Map<string, WalletChangeView>();
   readonly #payments = new Map<string, Stored>();
   readonly #bytes = new Map<string, string>();
   readonly #changed = new Set<() => void>();
@@ -32,6 +36,7 @@ export class ApplicationInMemory implements WalletApplication {
   /** Authorities whose requests are paid; with none, every request is. */
   readonly authorities = new Map<string, Uint8Array>();
   healthy = true;
+  preparations: HealthView["preparations"] = [];
   /** Watches that are running. */
   watches = 0;
   /** Errors that the next calls fail with. */
@@ -63,6 +68,8 @@ export class ApplicationInMemory implements WalletApplication {
       network: "regtest",
       groupKey: new Uint8Array(33).fill(2),
       chainCode: new Uint8Array(32).fill(7),
+      epoch: 0,
+      keyDigest: new Uint8Array(32).fill(9),
       createdAtMs: 1_700_000_000_000.25,
     };
     this.#wallets.set(walletId, view);
@@ -72,6 +79,55 @@ export class ApplicationInMemory implements WalletApplication {
   async listWallets(): Promise<readonly WalletView[]> {
     this.#fail();
     return [...this.#wallets.values()];
+  }
+
+  async changeWallet(bytes: Uint8Array): Promise<WalletChangeView> {
+    const signed = parseSignedWalletChange(bytes);
+    if (signed === undefined) throw new InvalidInput("change-malformed", "the order does not decode");
+    const verdict = verifyWalletChange(
+      signed,
+      { authorities: this.authorities, nowMs: Date.now(), maxWindowMs: 3_600_000, clockSkewMs: 5_000 },
+      this.verify,
+    );
+    if (!verdict.valid) throw new InvalidInput(verdict.refusal.code, verdict.refusal.message);
+    const { change } = verdict;
+    this.#wallet(change.walletId);
+    const { walletId, requestId, kind, threshold, parties } = change;
+    const view: WalletChangeView = {
+      walletId,
+      requestId,
+      kind,
+      threshold,
+      parties,
+      epoch: change.baseEpoch + 1,
+      state: "running",
+      attempt: 1,
+      step: "the nodes make new shares, try 1",
+      waitingFor: [],
+      owing: [],
+      code: "",
+      message: "",
+      changedAtMs: 1_700_000_000_000.25,
+    };
+    this.#changes.set(walletId, view);
+    return view;
+  }
+
+  async walletChange(walletId: string): Promise<WalletChangeStatus> {
+    this.#wallet(walletId);
+    return { change: this.#changes.get(walletId), changeCount: 2 };
+  }
+
+  /** Moves a change on, as its nodes would. */
+  moveChange(walletId: string, fields: Partial<WalletChangeView>): void {
+    const view = this.#changes.get(walletId);
+    const wallet = this.#wallets.get(walletId);
+    if (view === undefined || wallet === undefined) throw new Error("no such change");
+    const moved = { ...view, ...fields };
+    this.#changes.set(walletId, moved);
+    if (moved.state !== "switched") return;
+    const { threshold, parties, epoch } = moved;
+    this.#wallets.set(walletId, { ...wallet, threshold, parties, epoch });
   }
 
   async getWallet(walletId: string): Promise<WalletView> {
@@ -223,7 +279,13 @@ export class ApplicationInMemory implements WalletApplication {
       { name: "chain", healthy: this.healthy, detail: "" },
       { name: "node:node-1", healthy: true, detail: "" },
     ];
-    return { healthy: this.healthy, parts, leader: "coordinator-1", timeMs: Date.now() };
+    return {
+      healthy: this.healthy,
+      parts,
+      leader: "coordinator-1",
+      timeMs: Date.now(),
+      preparations: this.preparations,
+    };
   }
 }
 

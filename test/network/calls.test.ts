@@ -1,5 +1,4 @@
 import assert from "node:assert/strict";
-import { createSocket } from "node:dgram";
 import { setMaxListeners } from "node:events";
 import { after, before, describe, it } from "node:test";
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
@@ -14,7 +13,9 @@ import {
   SessionService,
 } from "../../gen/mpcwallet/peer/v1/peer_pb.js";
 import { Unavailable } from "../../src/crypto/fault.js";
+import { MAX_DATAGRAM_BYTES } from "../../src/network/datagram-size.js";
 import { memoryTransport } from "../../src/network/memory-transport.js";
+import type { NetworkLimits } from "../../src/network/network-limits.js";
 import { peerNodeId } from "../../src/network/rpc-server.js";
 import { TestAuthority } from "./test-certificates.js";
 import {
@@ -28,6 +29,7 @@ import {
   type TestNode,
 } from "./test-mesh.js";
 import { PRODUCE } from "./test-service.js";
+import { UdpProxy } from "./udp-proxy.js";
 
 interface Seen {
   running: number;
@@ -437,24 +439,20 @@ describe("limits of calls", () => {
   });
 });
 
-/** A wire that loses packets, by a seeded sequence so that a run can be repeated. */
-async function lossyWire(toPort: number, lossPercent: number) {
-  let state = 12_345;
-  const lost = () => {
-    state = (Math.imul(state, 1_103_515_245) + 12_345) & 0x7fff_ffff;
-    return (state >>> 8) % 100 < lossPercent;
+/** "node-a" calls "node-b" over a lossy wire. */
+async function startLossyPair(lossPercent: number, limits: Partial<NetworkLimits>) {
+  const authority = await TestAuthority.create("loss");
+  const b = await startNode({ nodeId: "node-b", authority, limits, peers: [{ nodeId: "node-a" }] });
+  const wire = await UdpProxy.start(b.mesh.port);
+  wire.lossPercent = lossPercent;
+  const peers = [{ nodeId: "node-b", host: "127.0.0.1", port: wire.port }];
+  const a = await startNode({ nodeId: "node-a", authority, limits, peers });
+  await a.mesh.ready(["node-b"], 30_000);
+  const close = async () => {
+    await Promise.all([a.mesh.close(), b.mesh.close()]);
+    wire.close();
   };
-  const [near, far] = [createSocket("udp4").unref(), createSocket("udp4").unref()];
-  let back = 0;
-  near.on("message", (datagram, { port }) => {
-    back = port;
-    if (!lost()) far.send(datagram, toPort, "127.0.0.1");
-  });
-  far.on("message", (datagram) => {
-    if (!lost()) near.send(datagram, back, "127.0.0.1");
-  });
-  await Promise.all([near, far].map((socket) => new Promise<void>((done) => socket.bind(0, "127.0.0.1", done))));
-  return { port: near.address().port, close: () => [near, far].map((socket) => socket.close()) };
+  return { a, wire, close };
 }
 
 describe("loss", () => {
@@ -463,12 +461,8 @@ describe("loss", () => {
     [20, 100],
   ] as const) {
     it(`${lossPercent} % of the packets lost: every call is answered`, async () => {
-      const authority = await TestAuthority.create("loss");
-      const b = await startNode({ nodeId: "node-b", authority, peers: [{ nodeId: "node-a" }] });
-      const wire = await lossyWire(b.mesh.port, lossPercent);
-      const peers = [{ nodeId: "node-b", host: "127.0.0.1", port: wire.port }];
-      const a = await startNode({ nodeId: "node-a", authority, peers });
-      await a.mesh.ready(["node-b"], 30_000);
+      // Packets of the size that a network takes, so that a call needs many of them.
+      const { a, close } = await startLossyPair(lossPercent, { loopbackDatagramBytes: 1_350 });
       const client = control(a, "node-b");
       const sizes = Array.from({ length: count }, (_, index) => (index % 10 === 0 ? 20_000 : 200));
       const answers = await Promise.all(
@@ -480,10 +474,33 @@ describe("loss", () => {
       );
       assert.equal(a.mesh.status()[0]?.connections, 1);
       assert.ok((a.mesh.status()[0]?.lossRatio ?? 0) > 0);
-      await Promise.all([a.mesh.close(), b.mesh.close()]);
-      wire.close();
+      await close();
     });
   }
+});
+
+describe("datagrams", () => {
+  const largestOf = async (limits: Partial<NetworkLimits>) => {
+    const { a, wire, close } = await startLossyPair(0, limits);
+    let largestBytes = 0;
+    wire.onDatagram = (_, datagram) => {
+      largestBytes = Math.max(largestBytes, datagram.length);
+    };
+    const payload = new Uint8Array(200_000).fill(1);
+    assert.equal((await control(a, "node-b").ping({ payload }, { timeoutMs: 10_000 })).payload.length, payload.length);
+    await close();
+    return largestBytes;
+  };
+
+  it("are large between processes of one machine", async () => {
+    const largest = await largestOf({});
+    assert.ok(largest > 16_000 && largest <= MAX_DATAGRAM_BYTES, `the largest had ${largest} bytes`);
+  });
+
+  it("are never above the limit", async () => {
+    const largest = await largestOf({ loopbackDatagramBytes: 1_350 });
+    assert.ok(largest > 1_300 && largest <= 1_350, `the largest had ${largest} bytes`);
+  });
 });
 
 describe("the transport without a network", () => {

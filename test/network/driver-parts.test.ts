@@ -7,6 +7,7 @@ import { Code, ConnectError } from "@connectrpc/connect";
 import { createAsyncIterable } from "@connectrpc/connect/protocol";
 import { type Frame, FrameSchema } from "../../gen/mpcwallet/transport/v1/frame_pb.js";
 import { ByteQueue } from "../../src/network/byte-queue.js";
+import { datagramBytes } from "../../src/network/datagram-size.js";
 import { encodeData, encodeEnd, encodeHead, FrameReader } from "../../src/network/frame-codec.js";
 import { DEFAULT_LIMITS } from "../../src/network/network-limits.js";
 import { PacketBudget } from "../../src/network/packet-budget.js";
@@ -30,6 +31,25 @@ function initial(token: Buffer): Buffer {
   const ids = [Buffer.from([dcid.length]), dcid, Buffer.from([scid.length]), scid];
   return Buffer.concat([Buffer.from([0xc3, 0, 0, 0, 1]), ...ids, length, token, Buffer.alloc(40)]);
 }
+
+describe("datagram size", () => {
+  it("only a loopback address gets datagrams that a network may not carry", () => {
+    const sizeFor = (address: string) => datagramBytes(address, DEFAULT_LIMITS);
+    for (const address of ["127.0.0.1", "127.8.4.2", "::1", "::ffff:127.0.0.1"]) assert.equal(sizeFor(address), 16_383);
+    for (const address of [
+      "10.0.0.1",
+      "128.0.0.1",
+      "0.0.0.0",
+      "::",
+      "fd00::1",
+      "fe80::1%eth0",
+      "::ffff:10.0.0.1",
+      "",
+    ]) {
+      assert.equal(sizeFor(address), 1_350, address);
+    }
+  });
+});
 
 describe("packet header", () => {
   it("an Initial shows version, ids and token", () => {
@@ -146,16 +166,19 @@ describe("frames", () => {
       ["head", "data", "end"],
     );
     const value = payload.subarray(0, 200);
-    const [fast] = encodeData(value, limits.frameBytes);
-    const slow = sizeDelimitedEncode(FrameSchema, create(FrameSchema, { kind: { case: "data", value } }));
-    assert.deepEqual(Buffer.from(fast ?? []), Buffer.from(slow));
+    for (const bytes of [value, payload.subarray(0, 100_000)]) {
+      const fast = Buffer.concat([...encodeData(bytes, limits.frameBytes)]);
+      const slow = sizeDelimitedEncode(FrameSchema, create(FrameSchema, { kind: { case: "data", value: bytes } }));
+      assert.ok(fast.equals(slow), `${bytes.length} bytes`);
+    }
   });
 
   it("come out the same however they are cut", () => {
     for (const chunkBytes of [1, 7, 1_350, 65_536, wire.length]) {
       const frames = framesOf(chunkBytes === 1 ? wire.subarray(0, 2_000) : wire, chunkBytes);
       if (chunkBytes === 1) continue;
-      assert.equal(frames.length, 2 + data.length);
+      // Large payloads are pieces of their own, so a frame is more than one piece.
+      assert.equal(frames.length, 2 + Math.ceil(payload.length / (limits.frameBytes - 16)));
       const bytes = frames.flatMap((kind) => (kind.case === "data" ? [kind.value] : []));
       assert.ok(Buffer.concat(bytes).equals(payload), `${chunkBytes} bytes a chunk`);
     }

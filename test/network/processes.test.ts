@@ -1,57 +1,17 @@
 import assert from "node:assert/strict";
-import { type ChildProcess, fork } from "node:child_process";
 import { after, describe, it } from "node:test";
-import { fileURLToPath } from "node:url";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { Unavailable } from "../../src/crypto/fault.js";
 import type { NetworkLimits } from "../../src/network/network-limits.js";
 import type { PeerAddress } from "../../src/network/peer-link.js";
-import type { TransportCredentials } from "../../src/network/quic-endpoint.js";
-import { BUSY, blockMs, LEAVE, NEVER, type NodeProcessSetup } from "./node-process.js";
+import { BUSY, blockMs, killAll, LEAVE, NEVER, NodeProcess } from "./node-process.js";
 import { TestAuthority } from "./test-certificates.js";
 import { closeAll, control, eventually, startNode, statusOf, type TestNode } from "./test-mesh.js";
 
-const children = new Set<ChildProcess>();
-
 after(async () => {
-  for (const child of children) child.kill("SIGKILL");
+  killAll();
   await closeAll();
 });
-
-interface Child {
-  process: ChildProcess;
-  port: number;
-  exited: Promise<number | null>;
-}
-
-async function startChild(options: {
-  nodeId: string;
-  authority: TestAuthority;
-  peers: readonly PeerAddress[];
-  credentials: TransportCredentials;
-  port?: number;
-  limits?: Partial<NetworkLimits>;
-}): Promise<Child> {
-  const script = fileURLToPath(new URL("./node-process.js", import.meta.url));
-  const child = fork(script, ["--node-process"], { execArgv: [] });
-  children.add(child);
-  const exited = new Promise<number | null>((resolve) => child.once("exit", (code) => resolve(code)));
-  const started = new Promise<{ port: number }>((resolve, reject) => {
-    child.once("message", (message) => resolve(message as { port: number }));
-    child.once("exit", () => reject(new Error("the node's process ended")));
-  });
-  child.send({
-    mesh: {
-      nodeId: options.nodeId,
-      listen: { host: "127.0.0.1", port: options.port ?? 0 },
-      peers: options.peers,
-      credentials: options.credentials,
-      limits: options.limits ?? {},
-    },
-    rootDerBase64: Buffer.from(options.authority.rootDer).toString("base64"),
-  } satisfies NodeProcessSetup);
-  return { process: child, port: (await started).port, exited };
-}
 
 const words = (text: string) => ({ payload: new Uint8Array(Buffer.from(text)) });
 
@@ -67,7 +27,7 @@ async function startWithChild(limits: Partial<NetworkLimits> = {}) {
   const authority = await TestAuthority.create("processes");
   const credentials = await authority.issue("node-b");
   const options = { nodeId: "node-b", authority, peers: [{ nodeId: "node-a" }], credentials, limits };
-  const child = await startChild(options);
+  const child = await NodeProcess.start(options);
   const node = await startNode({
     nodeId: "node-a",
     authority,
@@ -75,13 +35,12 @@ async function startWithChild(limits: Partial<NetworkLimits> = {}) {
     peers: [{ nodeId: "node-b", host: "127.0.0.1", port: child.port }],
   });
   await node.mesh.ready(["node-b"], 5_000);
-  return { node, child, again: () => startChild({ ...options, port: child.port }) };
+  return { node, child, again: () => NodeProcess.start({ ...options, port: child.port }) };
 }
 
-async function end(node: TestNode, ...ended: Child[]): Promise<void> {
+async function end(node: TestNode, ...ended: NodeProcess[]): Promise<void> {
   await node.mesh.close();
-  for (const child of ended) child.process.kill("SIGKILL");
-  await Promise.all(ended.map(({ exited }) => exited));
+  await Promise.all(ended.map((child) => child.kill()));
 }
 
 describe("a peer in another process", () => {

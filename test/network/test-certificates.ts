@@ -10,8 +10,10 @@ import {
   type X509Certificate,
   X509CertificateGenerator,
 } from "@peculiar/x509";
+import type { Clock } from "../../src/crypto/ambient.js";
 import type { PeerVerifier } from "../../src/network/peer-verifier.js";
 import type { TransportCredentials } from "../../src/network/quic-endpoint.js";
+import { systemClock } from "../../src/node/ambient.js";
 
 const ALGORITHM = { name: "ECDSA", namedCurve: "P-256", hash: "SHA-256" };
 const DAY_MS = 86_400_000;
@@ -90,7 +92,7 @@ function newKeys(): Promise<webcrypto.CryptoKeyPair> {
 }
 
 /** Checks chain, validity and common name. Small, but it refuses what the real one refuses in these tests. */
-export function testVerifier(rootDer: Uint8Array): PeerVerifier {
+export function testVerifier(rootDer: Uint8Array, clock: Pick<Clock, "nowMs"> = systemClock): PeerVerifier {
   const root = new NodeCertificate(rootDer);
   return (chainDer, expectedNodeId) => {
     const chain = [...chainDer.map((der) => new NodeCertificate(der)), root];
@@ -99,8 +101,9 @@ export function testVerifier(rootDer: Uint8Array): PeerVerifier {
       if (!certificate.checkIssued(issuer) || !certificate.verify(issuer.publicKey)) {
         return { ok: false, reason: "not issued by our authority" };
       }
-      if (Date.parse(certificate.validTo) < Date.now()) return { ok: false, reason: "certificate has expired" };
-      if (Date.parse(certificate.validFrom) > Date.now()) return { ok: false, reason: "certificate is not yet valid" };
+      if (Date.parse(certificate.validTo) < clock.nowMs()) return { ok: false, reason: "certificate has expired" };
+      if (Date.parse(certificate.validFrom) > clock.nowMs())
+        return { ok: false, reason: "certificate is not yet valid" };
     }
     const nodeId = /^CN=(.+)$/m.exec(chain[0]?.subject ?? "")?.[1] ?? "";
     if (expectedNodeId !== undefined && nodeId !== expectedNodeId) {

@@ -1,32 +1,37 @@
+import { type ChildProcess, fork } from "node:child_process";
 import { createSocket } from "node:dgram";
 import { once } from "node:events";
-import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { cp, mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { DEFAULT_POLICY, type PaymentPolicy } from "../../src/consensus/policy.js";
+import type { PaymentPolicy } from "../../src/consensus/policy.js";
 import { PeerCalls } from "../../src/coordinator/peer-calls.js";
-import { ed25519PublicKey } from "../../src/crypto/ed25519.js";
-import { security112 } from "../../src/crypto/security-profile.js";
 import { createDevelopmentPki, type DevelopmentNode } from "../../src/network/identity/development-pki.js";
 import { MessageIdentity } from "../../src/network/identity/message-identity.js";
-import { Roster } from "../../src/network/identity/roster.js";
+import { Roster, rosterEntries } from "../../src/network/identity/roster.js";
 import { loadTlsCredentials } from "../../src/network/identity/tls-credentials.js";
-import { TrustFiles } from "../../src/network/identity/trust-files.js";
+import type { TrustFiles } from "../../src/network/identity/trust-files.js";
 import { PeerMesh } from "../../src/network/peer-mesh.js";
 import type { TransportCredentials } from "../../src/network/quic-endpoint.js";
+import type { RouterSetup } from "../../src/network/rpc-server.js";
 import { systemClock, systemRandom } from "../../src/node/ambient.js";
 import { type Logger, networkLog, processLog } from "../../src/node/log.js";
-import { MpcNode } from "../../src/node/node.js";
 import { peerVerifier } from "../../src/node/peer-trust.js";
-import type { PrimeSource } from "../../src/node/prime-pool.js";
-import { SessionLanes } from "../../src/node/session-lanes.js";
 import type { SessionRunner } from "../../src/node/session-pool.js";
-import { KeyStore } from "../../src/storage/key-store.js";
-import { LevelVoteStore } from "../../src/storage/level-vote-store.js";
-import { OneUseLedger } from "../../src/storage/one-use-ledger.js";
-import { SecretBytes } from "../../src/storage/secret-bytes.js";
+import { type HeldWallet, KeyStore } from "../../src/storage/key-store.js";
+import type { LevelWitnessStore } from "../../src/storage/level-witness-store.js";
+import type { OneUseLedger } from "../../src/storage/one-use-ledger.js";
 import type { ChainSource } from "../../src/wallet/chain-source.js";
-import { testPrimes } from "../fixtures/parties.js";
+import { DYING_NODE, DYING_NODE_FLAG, type DyingNodeOrder, type DyingNodeSetup, type Step } from "./dying-node.js";
+import {
+  quickHash,
+  SLOWNESS,
+  startTestNode,
+  TEST_AUTHORITY,
+  type TestNodeSetup,
+  testPassphrase,
+  testTrust,
+} from "./test-node.js";
 
 /** UDP ports that are free now. */
 export async function freeUdpPorts(count: number): Promise<number[]> {
@@ -42,7 +47,8 @@ export async function freeUdpPorts(count: number): Promise<number[]> {
   return ports;
 }
 
-export const TEST_AUTHORITY = { name: "treasury", seed: new Uint8Array(32).fill(7) };
+export { SLOWNESS, TEST_AUTHORITY };
+
 export interface ClusterMember {
   readonly identity: MessageIdentity;
   readonly listen: { readonly host: string; readonly port: number };
@@ -51,27 +57,55 @@ export interface ClusterMember {
   readonly roster: Roster;
 }
 
-/** The fixture's primes of one party; drawing some takes half a minute of this machine. */
-function fixturePrimes(party: number): PrimeSource {
-  return {
-    prepare: async () => undefined,
-    take: async () => testPrimes(security112, party),
-    close: async () => undefined,
-  };
+/** A node that runs, in this process or in another. */
+export interface RunningNode {
+  close(): Promise<void>;
 }
 
-const quickHash = { memoryKib: 64, passes: 1, lanes: 1 };
+/** A node in a process of its own, which may be told to kill itself. */
+export class NodeProcess implements RunningNode {
+  readonly #child: ChildProcess;
+  readonly ended: Promise<unknown>;
+
+  private constructor(child: ChildProcess) {
+    this.#child = child;
+    this.ended = once(child, "exit");
+  }
+
+  static async start(setup: DyingNodeSetup): Promise<NodeProcess> {
+    const child = fork(DYING_NODE, [DYING_NODE_FLAG], { execArgv: ["--enable-source-maps"] });
+    const running = new NodeProcess(child);
+    child.send({ setup } satisfies DyingNodeOrder);
+    const [word] = (await Promise.race([once(child, "message"), running.ended])) as [unknown];
+    if (typeof word !== "object" || word === null || !("ready" in word)) {
+      throw new Error(`${setup.node.nodeId} did not start: ${JSON.stringify(word)}`);
+    }
+    return running;
+  }
+
+  dieAt(step: Step): void {
+    this.#child.send({ dieAt: step } satisfies DyingNodeOrder);
+  }
+
+  async close(): Promise<void> {
+    this.#child.kill("SIGKILL");
+    await this.ended;
+  }
+}
 
 /** Five nodes and a coordinator's mesh in one process, over real QUIC on loopback. */
 export class TestCluster {
   readonly folder: string;
   readonly roster: Roster;
-  readonly nodes = new Map<string, MpcNode>();
+  readonly nodes = new Map<string, RunningNode>();
+  /** What each node of this process that was started last remembers of the others' ledgers. */
+  readonly witnesses: ReadonlyMap<string, LevelWitnessStore>;
+  readonly ledgers: ReadonlyMap<string, OneUseLedger>;
   /** What a coordinator of this cluster starts with. */
   readonly coordinator: ClusterMember;
   readonly log: Logger;
   readonly #meshes: PeerMesh[] = [];
-  readonly #startNode: (nodeId: string) => Promise<MpcNode>;
+  readonly #startNode: (nodeId: string) => Promise<RunningNode>;
   readonly #member: (nodeId: string) => Promise<ClusterMember>;
 
   private constructor(parts: {
@@ -79,9 +113,13 @@ export class TestCluster {
     roster: Roster;
     coordinator: ClusterMember;
     log: Logger;
-    startNode: (nodeId: string) => Promise<MpcNode>;
+    startNode: (nodeId: string) => Promise<RunningNode>;
     member: (nodeId: string) => Promise<ClusterMember>;
+    witnesses: ReadonlyMap<string, LevelWitnessStore>;
+    ledgers: ReadonlyMap<string, OneUseLedger>;
   }) {
+    this.witnesses = parts.witnesses;
+    this.ledgers = parts.ledgers;
     this.folder = parts.folder;
     this.roster = parts.roster;
     this.coordinator = parts.coordinator;
@@ -93,16 +131,26 @@ export class TestCluster {
   static async start(options: {
     readonly nodes: number;
     readonly chain: ChainSource;
+    /** Esplora's URL: then each node is a process of its own. */
+    readonly chainUrl?: string;
     /** The chain as one node sees it; the common one where this is left out or returns nothing. */
     readonly chainOf?: (nodeId: string) => ChainSource | undefined;
     /** What runs a node's sessions in place of honest threads. */
     readonly sessions?: (identity: MessageIdentity) => SessionRunner | undefined;
     readonly policy?: PaymentPolicy;
+    /** Members of the roster, 1 when left out; none of them is started. */
+    readonly coordinators?: number;
+    /** Asked at each start of a node. */
+    readonly ledgerConfirmationMs?: () => number;
+    /** Stands between a node and its session threads, for tests that look at what arrives. */
+    readonly observe?: (nodeId: string, sessions: SessionRunner) => SessionRunner;
   }): Promise<TestCluster> {
     const folder = await mkdtemp(join(tmpdir(), "mpc-wallet-cluster-"));
     const nodeIds = Array.from({ length: options.nodes }, (_, index) => `node-${index + 1}`);
+    const { coordinators = 1 } = options;
+    const coordinatorIds = Array.from({ length: coordinators }, (_, index) => `coordinator-${index + 1}`);
     const pki = await createDevelopmentPki(
-      { folder: join(folder, "pki"), nodeIds: [...nodeIds, "coordinator-1"] },
+      { folder: join(folder, "pki"), nodeIds: [...nodeIds, ...coordinatorIds] },
       { clock: systemClock, random: systemRandom },
     );
     const ports = await freeUdpPorts(pki.nodes.length);
@@ -115,15 +163,12 @@ export class TestCluster {
         identityKey,
       })),
     );
-    const trust = await TrustFiles.load(
-      {
-        rootPath: pki.paths.rootCertificate,
-        intermediatePath: pki.paths.intermediateCertificate,
-        revocationListPaths: [pki.paths.revocationList],
-        roster,
-      },
-      { clock: systemClock },
-    );
+    const trustPaths = {
+      root: pki.paths.rootCertificate,
+      intermediate: pki.paths.intermediateCertificate,
+      revocationList: pki.paths.revocationList,
+    };
+    const trust = await testTrust({ trust: trustPaths }, roster);
     const log = processLog({ name: "test", level: process.env["TEST_LOG"] ?? "silent" });
     const credentials = ({ nodeId, tlsKeyPath, tlsChainPath }: DevelopmentNode) =>
       loadTlsCredentials({ nodeId, keyPath: tlsKeyPath, chainPath: tlsChainPath });
@@ -132,60 +177,32 @@ export class TestCluster {
       if (node === undefined) throw new Error(`no ${nodeId}`);
       return node;
     };
-    const startNode = async (nodeId: string): Promise<MpcNode> => {
-      const node = find(nodeId);
-      const stateFolder = join(folder, nodeId);
-      const passphrase = () => SecretBytes.copyOf(new TextEncoder().encode(`passphrase of ${nodeId}`));
-      const store = (await KeyStore.exists(stateFolder))
-        ? await KeyStore.open(
-            { folder: stateFolder, passphrase: passphrase(), cost: quickHash },
-            { random: systemRandom },
-          )
-        : await KeyStore.create(
-            { folder: stateFolder, nodeId, passphrase: passphrase(), cost: quickHash },
-            { random: systemRandom },
-          );
-      const identity = MessageIdentity.fromPem(nodeId, await readFile(node.identityKeyPath, "utf8"));
-      const patience = { roundTimeoutMs: 3_000, sessionTimeoutMs: 10_000 };
-      const presignPatience = { roundTimeoutMs: 20_000, sessionTimeoutMs: 60_000 };
-      const sessions =
-        options.sessions?.(identity) ??
-        (await SessionLanes.start(
-          { workers: 1, identity: identity.privateKey, maxSessions: 256, patience, presignPatience },
-          { clock: systemClock },
-        ));
-      return await MpcNode.start(
-        {
-          identity,
-          listen: { host: "127.0.0.1", port: roster.get(nodeId)?.port ?? 0 },
-          roster,
-          network: "regtest",
-          credentials: await credentials(node),
-          trust,
-          trustReloadIntervalMs: 60_000,
-          policy: options.policy ?? DEFAULT_POLICY,
-          authorities: new Map([[TEST_AUTHORITY.name, ed25519PublicKey(TEST_AUTHORITY.seed)]]),
-          version: "test",
-          security: "security112",
-          presignatureLifetimeMs: 3_600_000,
-          maxRequestWindowMs: 3_600_000,
-          clockSkewMs: 5_000,
+    const opened = {
+      witnesses: new Map<string, LevelWitnessStore>(),
+      ledgers: new Map<string, OneUseLedger>(),
+    };
+    const setupOf = (nodeId: string): TestNodeSetup => ({
+      folder,
+      node: find(nodeId),
+      party: nodeIds.indexOf(nodeId) + 1,
+      roster: rosterEntries(roster),
+      trust: trustPaths,
+    });
+    const startNode = async (nodeId: string): Promise<RunningNode> => {
+      const { chainUrl } = options;
+      if (chainUrl !== undefined) return await NodeProcess.start({ ...setupOf(nodeId), chainUrl });
+      const identity = (await member(nodeId)).identity;
+      return await startTestNode(setupOf(nodeId), {
+        chain: options.chainOf?.(nodeId) ?? options.chain,
+        sessions: options.sessions?.(identity),
+        observe: (sessions) => options.observe?.(nodeId, sessions) ?? sessions,
+        policy: options.policy,
+        ledgerConfirmationMs: options.ledgerConfirmationMs?.(),
+        tamper: ({ witnesses, ledger }) => {
+          opened.witnesses.set(nodeId, witnesses);
+          opened.ledgers.set(nodeId, ledger);
         },
-        {
-          clock: systemClock,
-          random: systemRandom,
-          log: log.child({ nodeId }),
-          store,
-          votes: await LevelVoteStore.open(join(stateFolder, "votes")),
-          sessions,
-          ledger: await OneUseLedger.open(
-            { folder: join(stateFolder, "ledger"), key: store.ledgerKey() },
-            { clock: systemClock, random: systemRandom },
-          ),
-          primes: fixturePrimes(nodeIds.indexOf(nodeId) + 1),
-          chain: options.chainOf?.(nodeId) ?? options.chain,
-        },
-      );
+      });
     };
     const member = async (nodeId: string): Promise<ClusterMember> => {
       const node = find(nodeId);
@@ -203,6 +220,7 @@ export class TestCluster {
       log,
       startNode,
       member,
+      ...opened,
       coordinator: await member("coordinator-1"),
     });
     await Promise.all(nodeIds.map((nodeId) => cluster.startNode(nodeId)));
@@ -219,7 +237,7 @@ export class TestCluster {
   }
 
   /** Connections of a member that is not running, for calls that its program would never make. */
-  async mesh(member: string): Promise<PeerMesh> {
+  async mesh(member: string, router: RouterSetup = () => {}): Promise<PeerMesh> {
     const { identity, listen, credentials, trust } = await this.#member(member);
     const peers = this.roster.nodes.filter(({ nodeId }) => this.nodes.has(nodeId));
     const mesh = await PeerMesh.start(
@@ -237,13 +255,36 @@ export class TestCluster {
         clock: systemClock,
         random: systemRandom,
         verifier: peerVerifier(trust, this.log),
-        router: () => {},
+        router,
         log: networkLog(this.log.child({ nodeId: identity.nodeId })),
       },
     );
     this.#meshes.push(mesh);
     await mesh.ready([...this.nodes.keys()], 10_000);
     return mesh;
+  }
+
+  /** A node's identity, for what only a compromised node would sign. */
+  async identityOf(nodeId: string): Promise<MessageIdentity> {
+    return (await this.#member(nodeId)).identity;
+  }
+
+  /** Of a cluster of processes. */
+  process(nodeId: string): NodeProcess {
+    const node = this.nodes.get(nodeId);
+    if (!(node instanceof NodeProcess)) throw new Error(`${nodeId} is no process`);
+    return node;
+  }
+
+  /** What a thief of a node's disk and passphrase finds now. */
+  async stolenFrom(nodeId: string, walletId: string): Promise<HeldWallet> {
+    const folder = await mkdtemp(join(this.folder, "stolen-"));
+    await cp(join(this.folder, nodeId, "state.json"), join(folder, "state.json"));
+    const options = { folder, passphrase: testPassphrase(nodeId), cost: quickHash };
+    const store = await KeyStore.open(options, { random: systemRandom });
+    const held = store.held(walletId);
+    await store.close();
+    return held;
   }
 
   async startNode(nodeId: string): Promise<void> {

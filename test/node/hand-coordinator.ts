@@ -13,6 +13,7 @@ import { type RequestedOutput, signPaymentRequest } from "../../src/consensus/pa
 import { DEFAULT_POLICY } from "../../src/consensus/policy.js";
 import type { PeerCalls } from "../../src/coordinator/peer-calls.js";
 import { signEd25519 } from "../../src/crypto/ed25519.js";
+import { PeerSilent } from "../../src/crypto/fault.js";
 import { scriptHash } from "../../src/devnet/chain/coins.js";
 import { type ChainServer, startChainServer } from "../../src/devnet/chain/server.js";
 import { systemClock, systemRandom } from "../../src/node/ambient.js";
@@ -20,7 +21,7 @@ import { Account } from "../../src/wallet/account.js";
 import type { SigningAnswer, SigningOrder } from "../../src/wallet/peer-signing.js";
 import { type BuiltTransaction, buildTransaction, type OwnOutput } from "../../src/wallet/transaction-builder.js";
 import { finalizeTransaction } from "../../src/wallet/transaction-finalizer.js";
-import { TEST_AUTHORITY } from "./cluster.js";
+import { SLOWNESS, TEST_AUTHORITY } from "./cluster.js";
 
 /** The devnet's chain server on free ports. */
 export function startTestChain(): Promise<ChainServer> {
@@ -41,7 +42,7 @@ export function startTestChain(): Promise<ChainServer> {
 /** Addresses of nobody in these tests. */
 export const RECIPIENT = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080";
 export const THIEF = "bcrt1qrp33g0q5c5txsp9arysrx4k6zdkfs4nce4xj0gdcccefvpysxf3qzf4jry";
-export const timeout = (ms = 20_000): AbortSignal => AbortSignal.timeout(ms);
+export const timeout = (ms = 20_000): AbortSignal => AbortSignal.timeout(ms * SLOWNESS);
 
 export interface PaymentParts {
   readonly recipients: readonly RequestedOutput[];
@@ -84,19 +85,24 @@ export class HandCoordinator {
     this.publicKeyPackage = parts.publicKeyPackage;
   }
 
-  /** Has a 3-of-n wallet made and gives it confirmed coins of a million satoshi each. */
+  /** Has a wallet, 3 of n unless told otherwise, made and gives it confirmed coins of a million satoshi each. */
   static async open(
     parts: { readonly calls: PeerCalls; readonly server: ChainServer; readonly parties: readonly string[] },
-    wallet: { readonly walletId: string; readonly coins: number; readonly scheme?: "frost" | "cggmp24" },
+    wallet: {
+      readonly walletId: string;
+      readonly coins: number;
+      readonly scheme?: "frost" | "cggmp24";
+      readonly threshold?: number;
+    },
   ): Promise<HandCoordinator> {
     const { calls, server, parties } = parts;
-    const { walletId, scheme = "frost" } = wallet;
+    const { walletId, scheme = "frost", threshold = 3 } = wallet;
     const order = {
       sessionId: systemRandom.bytes(16),
       walletId,
       name: walletId,
       scheme,
-      threshold: 3,
+      threshold,
       parties,
       network: "regtest" as const,
     };
@@ -116,6 +122,12 @@ export class HandCoordinator {
       assert.ok(vout !== undefined);
       coins.push({ txid, vout, valueSat: 1_000_000n, path, confirmedHeight: server.chain.tip.height });
     }
+    return new HandCoordinator({ calls, server, parties, account, coins, publicKeyPackage });
+  }
+
+  /** The same wallet held by other nodes. */
+  heldBy(parties: readonly string[]): HandCoordinator {
+    const { calls, server, account, coins, publicKeyPackage } = this;
     return new HandCoordinator({ calls, server, parties, account, coins, publicKeyPackage });
   }
 
@@ -195,10 +207,15 @@ export class HandCoordinator {
   }
 
   /** Signs and brings the transaction into the chain, whose interpreter must accept it. Returns the txid. */
-  async pay(voted: Voted, signers: readonly number[] = [1, 2, 3]): Promise<string> {
-    const [first] = await this.sign(this.order(voted, signers));
-    if (first?.status !== "fulfilled") throw first?.reason ?? new Error("no signer");
-    const keys = this.coins.slice(0, 1).map(({ path }) => this.account.derive(path));
+  async pay(voted: Voted, signers: readonly number[] = [1, 2, 3], coins = this.coins.slice(0, 1)): Promise<string> {
+    const outcomes = await this.sign(this.order(voted, signers));
+    const [first] = outcomes.filter(({ status }) => status === "fulfilled");
+    if (first?.status !== "fulfilled") {
+      // That somebody was silent says least.
+      const reasons = outcomes.flatMap((outcome) => (outcome.status === "rejected" ? [outcome.reason as unknown] : []));
+      throw reasons.find((reason) => !(reason instanceof PeerSilent)) ?? reasons[0] ?? new Error("no signer");
+    }
+    const keys = coins.map(({ path }) => this.account.derive(path));
     const { bytes, txid } = finalizeTransaction(voted.proposal.psbt, first.value.signatures, keys);
     const response = await fetch(`${this.server.esploraUrl}/tx`, {
       method: "POST",

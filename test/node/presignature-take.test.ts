@@ -53,6 +53,7 @@ describe("presignatures taken for a payment", () => {
     );
     await ledger.close();
     const again = await open(folder);
+    await again.confirm();
     await assert.rejects(
       takePresignatures(again, { wallet, signers, ids: [id(1)], inputs: 1 }),
       refused("presignature-unknown"),

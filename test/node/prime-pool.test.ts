@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { checkPrimeSync } from "node:crypto";
 import { describe, it } from "node:test";
 import { Unavailable } from "../../src/crypto/fault.js";
 import { security112 } from "../../src/crypto/security-profile.js";
@@ -50,6 +51,46 @@ describe("prime pool", () => {
     assert.equal(drawn, 2);
     await pool.take();
     while (drawn < 3) await new Promise((resolve) => setTimeout(resolve, 5));
+    await pool.close();
+    await store.close();
+  });
+
+  it("says how far a drawing is, and that none is under way before and after", async () => {
+    const options = { folder: scratchFolder(), passphrase: passphrase(), cost: TEST_COST, nodeId: "node-1" };
+    const store = await KeyStore.create(options, { random: systemRandom });
+    const seen: unknown[] = [];
+    const pool: PrimePool = start(store, 0, async (_, __, report) => {
+      seen.push(pool.progress);
+      report({ found: 3, tested: 128 });
+      seen.push(pool.progress);
+      return testPrimes(security112, 1);
+    });
+    assert.deepEqual(pool.progress, { ready: 0, drawing: undefined });
+    await pool.prepare();
+    assert.deepEqual(seen, [
+      { ready: 0, drawing: { found: 0, tested: 0 } },
+      { ready: 0, drawing: { found: 3, tested: 128 } },
+    ]);
+    assert.deepEqual(pool.progress, { ready: 1, drawing: undefined });
+    await pool.close();
+    await store.close();
+  });
+
+  it("draws in a process of its own and reports from there", { timeout: 120_000 }, async () => {
+    const options = { folder: scratchFolder(), passphrase: passphrase(), cost: TEST_COST, nodeId: "node-1" };
+    const store = await KeyStore.create(options, { random: systemRandom });
+    const pool = new PrimePool({ profile: security112, size: 0 }, { store, clock: systemClock, log });
+    const prepared = pool.prepare();
+    let most = 0;
+    const timer = setInterval(() => {
+      most = Math.max(most, pool.progress.drawing?.found ?? 0);
+    }, 1);
+    await prepared.finally(() => clearInterval(timer));
+    assert.ok(most > 0, "a prime was reported before the set was at hand");
+    const { ringPedersen } = await pool.take();
+    for (const p of [ringPedersen.p, ringPedersen.q]) {
+      assert.ok(checkPrimeSync(p, { checks: 1 }) && checkPrimeSync((p - 1n) / 2n, { checks: 1 }));
+    }
     await pool.close();
     await store.close();
   });

@@ -8,6 +8,7 @@ import { SecretBytes } from "../../src/storage/secret-bytes.js";
 const [folder = ""] = process.argv.slice(2);
 const key = SecretBytes.adopt(new Uint8Array(32).fill(7));
 const ledger = await OneUseLedger.open({ folder, key }, { clock: systemClock, random: systemRandom });
+await ledger.confirm();
 if (ledger.damage !== undefined) writeSync(1, "damaged\n");
 writeSync(1, `open ${ledger.epoch()}\n`);
 

@@ -17,8 +17,14 @@ const code = (expected: string) => (error: unknown) =>
   (error instanceof InvalidInput || error instanceof Unavailable) && error.code === expected;
 const clock = new ManualClock();
 const key = () => SecretBytes.adopt(new Uint8Array(32).fill(7));
-const open = (folder: string, disk?: LedgerDisk) =>
+const openUnconfirmed = (folder: string, disk?: LedgerDisk) =>
   OneUseLedger.open({ folder, key: key() }, { clock, random: systemRandom, ...(disk === undefined ? {} : { disk }) });
+/** As after the peers were asked. */
+async function open(folder: string, disk?: LedgerDisk): Promise<OneUseLedger> {
+  const ledger = await openUnconfirmed(folder, disk);
+  await ledger.confirm();
+  return ledger;
+}
 
 let ids = 0;
 function item(fields: Partial<OneUseItem> = {}): OneUseItem {
@@ -197,6 +203,19 @@ describe("one-use ledger", () => {
     await ledger.close();
     ledger = await open(folder);
     assert.equal(ledger.damage, undefined);
+    await ledger.close();
+  });
+
+  it("expires what is 24 hours old, not a millisecond earlier, and never what was used", async () => {
+    const DAY_MS = 86_400_000;
+    const ledger = await open(scratchFolder());
+    await ledger.put([item({ createdAtMs: clock.nowMs() }), item({ createdAtMs: clock.nowMs() })]);
+    await ledger.take({});
+    await clock.advance(DAY_MS);
+    assert.deepEqual(await ledger.prune(DAY_MS), { expired: 0, forgotten: 0 });
+    await clock.advance(1);
+    assert.deepEqual(await ledger.prune(DAY_MS), { expired: 1, forgotten: 0 });
+    assert.deepEqual(ledger.counts(), { available: 0, inUse: 0, used: 1n, failed: 0n, expired: 1n });
     await ledger.close();
   });
 
@@ -489,12 +508,15 @@ describe("one-use ledger and restored copies", () => {
     await ledger.take({});
     const remembered = ledger.position();
     await ledger.close();
-    const restored = await open(copy);
+    const restored = await openUnconfirmed(copy);
     assert.equal(restored.damage, undefined, "a whole copy is consistent in itself");
     assert.equal(restored.isBehind(remembered), true);
-    assert.equal(await restored.burnAll({}, "restored"), 2);
+    await assert.rejects(restored.take({}), code("ledger-unconfirmed"));
+    assert.equal(await restored.outlive(remembered, "restored"), 2);
+    assert.equal(restored.isConfirmed, true);
+    assert.equal(await restored.take({}), undefined);
     await restored.close();
-    const original = await open(folder);
+    const original = await openUnconfirmed(folder);
     assert.equal(original.isBehind(remembered), false);
     await original.close();
   });
@@ -509,9 +531,93 @@ describe("one-use ledger and restored copies", () => {
     await ledger.take({});
     const remembered = ledger.position();
     await ledger.close();
-    const restored = await open(copy);
+    const restored = await openUnconfirmed(copy);
     assert.ok(restored.isBehind(remembered));
     await restored.close();
+  });
+
+  it("opening a copy again and again does not bring it level", async () => {
+    const folder = scratchFolder();
+    const copy = scratchFolder();
+    const ledger = await open(folder);
+    await ledger.put(items(3));
+    cpSync(folder, copy, { recursive: true });
+    await ledger.take({});
+    const remembered = ledger.position();
+    await ledger.close();
+    for (let opening = 0; opening < 12; opening++) {
+      const restored = await openUnconfirmed(copy);
+      await restored.put(items(1));
+      assert.ok(restored.isBehind(remembered), `opening ${opening}`);
+      await assert.rejects(restored.take({}), code("ledger-unconfirmed"));
+      assert.throws(() => restored.reserve({}, "payment"), code("ledger-unconfirmed"));
+      await restored.close();
+    }
+    const restored = await openUnconfirmed(copy);
+    assert.ok(restored.position().sequence > remembered.sequence && restored.position().epoch > remembered.epoch);
+    assert.equal(await restored.outlive(remembered, "restored"), 15);
+    await restored.close();
+  });
+
+  it("an outlived ledger stands beyond what was remembered, also after a restart, and gives what is put from then on", async () => {
+    const folder = scratchFolder();
+    let ledger = await open(folder);
+    await ledger.put(items(2));
+    const other = { lineage: "00".repeat(16), epoch: 40n, sequence: 900n };
+    assert.equal(ledger.isBehind(other), true, "a ledger that took this one's place");
+    assert.equal(await ledger.outlive(other, "replaced"), 2);
+    const after = ledger.position();
+    assert.ok(after.epoch > 40n && after.sequence > 900n);
+    await ledger.put(items(1));
+    await ledger.close();
+    ledger = await openUnconfirmed(folder);
+    assert.equal(ledger.isBehind(after), false);
+    await assert.rejects(ledger.take({}), code("ledger-unconfirmed"));
+    await ledger.confirm();
+    assert.ok(await ledger.take({}));
+    await ledger.close();
+  });
+
+  it("a ledger without items gives at once what is put", async () => {
+    const folder = scratchFolder();
+    let ledger = await openUnconfirmed(folder);
+    assert.equal(ledger.isConfirmed, true);
+    await ledger.put(items(1));
+    assert.ok(await ledger.take({}));
+    await ledger.close();
+    ledger = await openUnconfirmed(folder);
+    assert.equal(ledger.isConfirmed, true);
+    await ledger.close();
+  });
+
+  it("a confirmation or an outliving that does not reach the disk leaves the ledger unconfirmed", async () => {
+    const folder = scratchFolder();
+    const first = await open(folder);
+    await first.put(items(2));
+    await first.close();
+    const disk = new FailingDisk(await LevelDisk.open(folder));
+    const ledger = await openUnconfirmed(folder, disk);
+    disk.fail = "before";
+    await assert.rejects(ledger.confirm(), code("ledger-write-failed"));
+    await assert.rejects(ledger.take({}), code("ledger-unconfirmed"));
+    await assert.rejects(ledger.outlive(undefined, "test"), code("ledger-write-failed"));
+    await assert.rejects(ledger.take({}), code("ledger-unconfirmed"));
+    disk.fail = "never";
+    await ledger.confirm();
+    assert.equal(await ledger.take({}), undefined, "the burning was only not written");
+    await ledger.close();
+  });
+
+  it("what is not on disk yet is no position", async () => {
+    const disk = new FailingDisk(await LevelDisk.open(scratchFolder()));
+    const ledger = await open("", disk);
+    await ledger.put(items(1));
+    const before = ledger.position();
+    disk.fail = "before";
+    await assert.rejects(ledger.take({}), code("ledger-write-failed"));
+    assert.deepEqual(ledger.position(), before);
+    disk.fail = "never";
+    await ledger.close();
   });
 });
 
@@ -525,9 +631,14 @@ describe("one-use ledger and kill -9", () => {
     for (let round = 0; round < 60; round++) {
       const child = spawn(process.execPath, [script, folder], { stdio: ["ignore", "pipe", "inherit"] });
       let output = "";
+      // Counted in lines, not in time alone: on a busy machine 50 ms may be a single take.
+      const lived = Math.floor(Math.random() * 30);
+      let isDoomed = false;
       child.stdout.on("data", (chunk: Buffer) => {
-        if (output === "") setTimeout(() => child.kill("SIGKILL"), Math.random() * 50);
         output += chunk.toString();
+        if (isDoomed || output.split("\n").length - 1 <= lived) return;
+        isDoomed = true;
+        setTimeout(() => child.kill("SIGKILL"), Math.random() * 10);
       });
       await once(child, "close");
       const lines = output.split("\n").slice(0, -1);

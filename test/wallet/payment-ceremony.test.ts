@@ -222,6 +222,8 @@ describe("payment ceremony, 3 of 5", () => {
         parties: firm.nodes.map(({ nodeId }) => nodeId),
         groupKey: view.groupKey,
         chainCode: view.chainCode,
+        epoch: 0,
+        keyDigest: new Uint8Array(32),
         createdAtMs: 1,
       }),
     );

@@ -22,6 +22,9 @@ class SampleNodes implements PeerPresigning {
   async generateAuxInfo(): Promise<Uint8Array> {
     return new Uint8Array(32);
   }
+  async progress() {
+    return { primes: { ready: 1, found: 0, tested: 0 }, auxInfo: [] };
+  }
   /** As after a restore of all nodes. */
   lose(): void {
     this.#kept.clear();
@@ -49,6 +52,9 @@ class SampleNodes implements PeerPresigning {
   async waiting(nodeId: string, walletId: string) {
     this.#answer(nodeId);
     return [...(this.#kept.get(`${walletId}/${nodeId}`)?.values() ?? [])];
+  }
+  forget(nodeId: string): void {
+    this.#kept.delete(`${wallet.walletId}/${nodeId}`);
   }
   #answer(nodeId: string): void {
     if (this.down.has(nodeId)) throw new PeerSilent("silent", "this node is down", [nodeId]);
@@ -207,6 +213,43 @@ describe("presignature pool, 3 of 5", () => {
       assert.equal((await pool.status("treasury")).available, 0);
       await pool.close();
     });
+  });
+
+  it("counts what failed where a restarted coordinator finds it; in use is what is handed out now", async () => {
+    const nodes = new SampleNodes();
+    const coordination = new SampleCoordination();
+    const first = poolOf(nodes, {}, { coordination });
+    await first.filled(20);
+    await first.pool.close();
+    const { pool } = poolOf(nodes, { target: 0, minimum: 0 }, { coordination });
+    const failing = await pool.reserve({ wallet, count: 2, willing: () => parties }, never);
+    assert.equal((await pool.status("treasury")).inUse, 2);
+    pool.settle(failing, "failed");
+    const used = await pool.reserve({ wallet, count: 1, willing: () => parties }, never);
+    pool.settle(used, "used");
+    const { inUse, failed } = await pool.status("treasury");
+    assert.deepEqual({ inUse, failed }, { inUse: 0, failed: 2 });
+    await pool.reserve({ wallet, count: 1, willing: () => parties }, never); // under way when the coordinator ends
+    await pool.close();
+    const again = poolOf(nodes, { target: 0, minimum: 0 }, { coordination });
+    const restarted = await again.pool.status("treasury");
+    assert.deepEqual({ inUse: restarted.inUse, failed: restarted.failed }, { inUse: 0, failed: 2 });
+    await again.pool.close();
+  });
+
+  it("asks the nodes again after a failure before it hands out more", async () => {
+    const nodes = new SampleNodes();
+    const { pool, filled } = poolOf(nodes);
+    await filled(20);
+    await pool.close();
+    const idle = poolOf(nodes, { target: 0, minimum: 0 });
+    const willing = ["node-1", "node-2", "node-3"];
+    const reserved = await idle.pool.reserve({ wallet, count: 1, willing: () => willing }, never);
+    nodes.forget("node-1"); // a node that was restored has burned its pool
+    idle.pool.settle(reserved, "failed");
+    const next = await idle.pool.reserve({ wallet, count: 1, willing: () => parties }, never);
+    assert.ok(!next.signers.includes(1), "a presignature that node-1 has burned was handed out");
+    await idle.pool.close();
   });
 
   it("leaves the filling to whoever holds the lock", async () => {

@@ -8,10 +8,12 @@ import type { Observation } from "../../src/consensus/byzantine-detector.js";
 import { DEFAULT_POLICY, type PaymentPolicy } from "../../src/consensus/policy.js";
 import { MemoryVoteStore } from "../../src/consensus/vote-ledger.js";
 import type { Clock } from "../../src/crypto/ambient.js";
+import { Unavailable } from "../../src/crypto/fault.js";
 import type { AuditEvent, AuditTrail } from "../../src/wallet/audit-trail.js";
 import { PaymentGuard } from "../../src/wallet/payment-guard.js";
 import { CoordinatedPaymentStore } from "../../src/wallet/payment-store.js";
 import type { SigningAnswer, SigningOrder } from "../../src/wallet/peer-signing.js";
+import type { PeerWalletChange } from "../../src/wallet/peer-wallet-change.js";
 import { DEFAULT_SERVICE, WalletService, type WalletServiceDependencies } from "../../src/wallet/wallet-service.js";
 import { rosterOf, type SampleNode, sampleNodes, verifySample } from "../consensus/electorate.js";
 import { SampleChain } from "./sample-chain.js";
@@ -56,6 +58,16 @@ export interface FirmOptions {
   readonly policy?: PaymentPolicy;
   readonly seed?: string;
 }
+
+const refuse = () => Promise.reject(new Unavailable("nodes-silent", "no node of this firm changes shares"));
+const nobodyChanges: PeerWalletChange = {
+  shareStatus: refuse,
+  checkChange: refuse,
+  prepareChange: refuse,
+  abandonChange: refuse,
+  dropChange: refuse,
+  switchWallet: refuse,
+};
 
 export class SampleFirm {
   readonly nodes: readonly SampleNode[];
@@ -160,6 +172,7 @@ export class SampleFirm {
       },
       presigning: {
         prepareAuxInfo: async () => undefined,
+        progress: async () => ({ primes: { ready: 1, found: 0, tested: 0 }, auxInfo: [] }),
         generateAuxInfo: async () => new Uint8Array(32).fill(8),
       },
       presignatures: {
@@ -173,7 +186,9 @@ export class SampleFirm {
         }),
         settle: () => undefined,
       },
+      shareChanges: nobodyChanges,
       onWallet: () => undefined,
+      onSwitched: () => undefined,
       pools: { status: async (walletId) => ({ walletId, available: 1, inUse: 0, failed: 0, target: 2, minimum: 1 }) },
       probes: [],
       roster: () => rosterOf(this.nodes),

@@ -222,6 +222,8 @@ describe("stored forms", () => {
       parties: ["a", "b"],
       groupKey,
       chainCode,
+      epoch: 3,
+      keyDigest: new Uint8Array(32).fill(4),
       createdAtMs: 7,
     } as const;
     assert.deepEqual(decodeWallet(encodeWallet(view)), view);

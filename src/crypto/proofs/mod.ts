@@ -18,6 +18,7 @@ import { Bug } from "../fault.js";
 import { gcd, jacobi, Modulus, randomUnit, reduce } from "../modulus.js";
 import type { PaillierKey, PaillierSecret } from "../paillier.js";
 import type { SecurityProfile } from "../security-profile.js";
+import { hasFactorBelow } from "../small-primes.js";
 import { challengeResidues, type ProofContext, sameProfile } from "./context.js";
 import { decoded, decodeEntries, fields } from "./encoding.js";
 
@@ -99,21 +100,47 @@ export function verify(context: ProofContext, statement: Statement, { w, entries
   if (w <= 0n || w >= N || gcd(w, N) !== 1n || jacobi(w, N) !== -1) return false; // w = 0 would open every equation
   if (!key.areMembers({ nonces: entries.flatMap(({ x, z }) => [x, z]) })) return false;
   const modulus = Modulus.of(N);
-  if (!isComposite(modulus)) return false;
-  const challenges = challenge(context, statement, w);
-  return entries.every((entry, i) => answers(modulus, entry, { w, y: challenges[i] ?? 0n }));
+  if (hasFactorBelow(N, LEAST_FACTOR) || !isComposite(modulus)) return false;
+  const y = challenge(context, statement, w);
+  return (
+    entries.every((entry, i) => isFourthRoot(modulus, entry, { w, y: y[i] ?? 0n })) && areRoots(modulus, entries, y)
+  );
 }
 
-function answers(
+/** x^4 = (-1)^a w^b y */
+function isFourthRoot(
   modulus: Modulus,
-  { x, a, b, z }: Entry,
+  { x, a, b }: Entry,
   { w, y }: { readonly w: bigint; readonly y: bigint },
 ): boolean {
   const xx = modulus.times(x, x);
   const right = b ? modulus.times(w, y) : y;
-  if (modulus.times(xx, xx) !== (a ? reduce(-right, modulus.value) : right)) return false; // x^4 = (-1)^a w^b y
-  const power = modulus.times(modulus.powPublic(z, modulus.value - 2n), modulus.times(z, z));
-  return power === y; //                                                                      z^N = y
+  return modulus.times(xx, xx) === (a ? reduce(-right, modulus.value) : right);
+}
+
+/** A modulus with a prime factor below this fails, so the index of the N-th powers is 1 or more than this. */
+const LEAST_FACTOR = 1 << 16;
+/** LEAST_FACTOR^ROOT_GROUPS = 2^128. */
+const ROOT_GROUPS = 8;
+
+/**
+ * z^N = y, multiplied up in eight groups. What z shows is that N-th powers reach all of Z*_N, so that gcd(N, φ(N)) = 1.
+ * If a prime p divides both, N-th powers are p-th powers, a subgroup of index at least p > 2^16; the product of a
+ * group's y is as uniform as each of them, so it lies in there with probability below 2^-16, and for all eight
+ * groups, which share no y, below 2^-128. There are no weights, and an error of small order has nothing to hide in.
+ */
+function areRoots(modulus: Modulus, entries: readonly Entry[], y: readonly bigint[]): boolean {
+  const size = Math.ceil(entries.length / ROOT_GROUPS);
+  for (let from = 0; from < entries.length; from += size) {
+    let [left, right] = [1n, 1n];
+    for (let i = from; i < Math.min(from + size, entries.length); i++) {
+      left = modulus.times(left, entries[i]?.z ?? 0n);
+      right = modulus.times(right, y[i] ?? 0n);
+    }
+    const power = modulus.times(modulus.powPublic(left, modulus.value - 2n), modulus.times(left, left));
+    if (power !== right) return false; // (Π z)^N = Π y
+  }
+  return true;
 }
 
 /** Fermat's test to base 2 proves compositeness; no prime passes, and an honest N fails with negligible probability. */

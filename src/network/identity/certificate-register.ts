@@ -25,6 +25,8 @@ const entrySchema = z.discriminatedUnion("kind", [
     nodeId: z.string().max(63),
     notBeforeMs: z.int(),
     notAfterMs: z.int(),
+    // SHA-256 of the SubjectPublicKeyInfo; entries of the first release have none.
+    keyDigest: fingerprint.optional(),
   }),
   z.strictObject({
     kind: z.literal("intermediate"),
@@ -117,6 +119,16 @@ export class CertificateRegister {
       .filter((entry) => entry.issuer === issuer && entry.notAfterMs + REVOCATION_LIST_LIFETIME_MS >= nowMs)
       .map((entry) => revocations.get(keyOf(entry)))
       .filter((revocation) => revocation !== undefined);
+  }
+
+  /** True when a certificate was issued here for this very key, to whomever. */
+  hasCertified(keyDigest: string): boolean {
+    return this.#entries.some((entry) => entry.kind === "issued" && entry.keyDigest === keyDigest);
+  }
+
+  /** Serial numbers are random: one of two authorities is not expected, and refusing it would be right. */
+  isRevoked(serialNumber: string): boolean {
+    return this.#entries.some((entry) => entry.kind === "revoked" && entry.serialNumber === serialNumber);
   }
 
   /** Number for the next list: higher than every one that may have left this folder. */

@@ -22,6 +22,8 @@ import {
   verifyCertificateRequest,
 } from "./certificate-request.js";
 import { decryptPrivateKey, encryptPrivateKey } from "./encrypted-key.js";
+import { withPkiLock } from "./pki-lock.js";
+import { judgeRenewal, keyDigestOf, type RenewalRefusal } from "./renewal.js";
 import { createRevocationList, type RevocationReason, revocationListToPem } from "./revocation-lists.js";
 import { exists, makePrivateFolder, readText, replacePublic, writeNewPublic, writeNewSecret } from "./secret-file.js";
 
@@ -46,10 +48,22 @@ export interface Issuance {
   readonly chainPem: string;
 }
 
+interface IntermediateOptions {
+  readonly commonName: string;
+  readonly rootPassphrase: string;
+  readonly passphrase: string;
+}
+
+interface RevokeOptions {
+  readonly which: { readonly serialNumber: string } | { readonly nodeId: string };
+  readonly reason: RevocationReason;
+  readonly passphrase: string;
+}
+
 /**
  * An authority's folder on disk and what can be done with it. The root key and the intermediate key are encrypted under
- * their own passphrases; the register remembers every certificate. One command at a time: two that run at once could
- * give two lists the same number.
+ * their own passphrases; the register remembers every certificate. Whatever writes holds the folder's lock: two commands
+ * at once could give two lists the same number, and a renewal beside a revocation could escape it.
  */
 export class PkiFolder {
   readonly paths: PkiPaths;
@@ -73,8 +87,12 @@ export class PkiFolder {
     this.#context = context;
   }
 
-  /** Makes the root. @throws InvalidInput `file-exists`, `short-passphrase` */
-  async initRoot(options: { readonly commonName: string; readonly passphrase: string }): Promise<Certificate> {
+  /** Makes the root. @throws InvalidInput `file-exists`, `short-passphrase`; Unavailable `pki-folder-locked` */
+  initRoot(options: { readonly commonName: string; readonly passphrase: string }): Promise<Certificate> {
+    return this.#locked(() => this.#initRoot(options));
+  }
+
+  async #initRoot(options: { readonly commonName: string; readonly passphrase: string }): Promise<Certificate> {
     const privateKey = await generateCertificateKey(AUTHORITY_CURVE);
     const root = await createRoot({ commonName: options.commonName, privateKey }, this.#context);
     const keyPem = await encryptPrivateKey(privateKey, options.passphrase, this.#context.random);
@@ -85,11 +103,11 @@ export class PkiFolder {
   }
 
   /** Makes the intermediate and its first, empty revocation list. @throws InvalidInput `file-exists`, `file-missing` */
-  async initIntermediate(options: {
-    readonly commonName: string;
-    readonly rootPassphrase: string;
-    readonly passphrase: string;
-  }): Promise<Certificate> {
+  initIntermediate(options: IntermediateOptions): Promise<Certificate> {
+    return this.#locked(() => this.#initIntermediate(options));
+  }
+
+  async #initIntermediate(options: IntermediateOptions): Promise<Certificate> {
     const root = await this.#open("root", options.rootPassphrase);
     const privateKey = await generateCertificateKey(AUTHORITY_CURVE);
     const made = await createIntermediate({ commonName: options.commonName, root, privateKey }, this.#context);
@@ -97,7 +115,7 @@ export class PkiFolder {
     await makePrivateFolder(this.paths.intermediateFolder);
     await writeNewSecret(this.paths.intermediateKey, keyPem);
     await writeNewPublic(this.paths.intermediateCertificate, certificatesToPem([made.certificate]));
-    const register = await CertificateRegister.open(this.paths.register);
+    const register = await this.#register();
     const { serialNumber, notBeforeMs, notAfterMs } = made.certificate;
     const issuer = root.certificate.fingerprint;
     const atMs = this.#context.clock.nowMs();
@@ -111,7 +129,14 @@ export class PkiFolder {
    * a list of its own, and the folder is moved aside so that a new intermediate can be made at once.
    * @returns where the old intermediate lies now
    */
-  async revokeIntermediate(options: {
+  revokeIntermediate(options: {
+    readonly reason: RevocationReason;
+    readonly rootPassphrase: string;
+  }): Promise<{ readonly movedTo: string; readonly serialNumber: string }> {
+    return this.#locked(() => this.#revokeIntermediate(options));
+  }
+
+  async #revokeIntermediate(options: {
     readonly reason: RevocationReason;
     readonly rootPassphrase: string;
   }): Promise<{ readonly movedTo: string; readonly serialNumber: string }> {
@@ -122,7 +147,7 @@ export class PkiFolder {
       throw new InvalidInput("nothing-to-revoke", "the intermediate in this folder is not of this root");
     }
     const { serialNumber } = intermediate;
-    const register = await CertificateRegister.open(this.paths.register);
+    const register = await this.#register();
     const issuer = root.certificate.fingerprint;
     const atMs = this.#context.clock.nowMs();
     await register.append({ kind: "revoked", atMs, serialNumber, issuer, reason: options.reason });
@@ -149,35 +174,67 @@ export class PkiFolder {
   }
 
   /** Like `issue`, with the intermediate already open: opening costs 0.2 s. */
-  async issueUnder(
+  issueUnder(
     intermediate: SigningAuthority,
     options: { readonly nodeId: string; readonly requestDer: Uint8Array; readonly lifetimeMs?: number },
   ): Promise<Issuance> {
     const request = acceptRequest(options.requestDer, options.nodeId);
-    const { lifetimeMs } = options;
+    return this.#locked(async () =>
+      this.#grant(await this.#register(), { intermediate, request, lifetimeMs: options.lifetimeMs }),
+    );
+  }
+
+  /**
+   * Issues the next certificate of a node that is connected under its present one. Whether that one is revoked is asked
+   * of the register, in one step with the issuing: a revocation whose list has reached nobody yet counts already.
+   */
+  renewUnder(
+    intermediate: SigningAuthority,
+    options: {
+      readonly nodeId: string;
+      readonly present: Certificate;
+      readonly requestDer: Uint8Array;
+      readonly lifetimeMs?: number;
+    },
+  ): Promise<
+    { readonly ok: true; readonly issuance: Issuance } | { readonly ok: false; readonly reason: RenewalRefusal }
+  > {
+    const { nodeId, present, requestDer, lifetimeMs } = options;
+    return this.#locked(async () => {
+      const register = await this.#register();
+      if (register.isRevoked(present.serialNumber)) return { ok: false, reason: "certificate-revoked" };
+      const hasCertified = (keyDigest: string): boolean => register.hasCertified(keyDigest);
+      const judged = judgeRenewal({ present, nodeId, requestDer, hasCertified });
+      if (!judged.ok) return judged;
+      return { ok: true, issuance: await this.#grant(register, { intermediate, request: judged.request, lifetimeMs }) };
+    });
+  }
+
+  /** The certificate is in the register before anybody has it: what was issued can be found and revoked. */
+  async #grant(
+    register: CertificateRegister,
+    grant: {
+      readonly intermediate: SigningAuthority;
+      readonly request: CertificateRequest;
+      readonly lifetimeMs: number | undefined;
+    },
+  ): Promise<Issuance> {
+    const { intermediate, request, lifetimeMs } = grant;
     const leaf = await issueNodeCertificate(
       { intermediate, request, ...(lifetimeMs === undefined ? {} : { lifetimeMs }) },
       this.#context,
     );
-    await this.recordIssued(leaf, { nodeId: options.nodeId, issuer: intermediate.certificate });
-    return { leaf, chainPem: certificatesToPem([leaf, intermediate.certificate]) };
-  }
-
-  /** Enters a certificate into the register; a renewal service that holds the intermediate calls it too. */
-  async recordIssued(
-    leaf: Certificate,
-    { nodeId, issuer }: { readonly nodeId: string; readonly issuer: Certificate },
-  ): Promise<void> {
-    const register = await CertificateRegister.open(this.paths.register);
     await register.append({
       kind: "issued",
       atMs: this.#context.clock.nowMs(),
       serialNumber: leaf.serialNumber,
-      issuer: issuer.fingerprint,
-      nodeId,
+      issuer: intermediate.certificate.fingerprint,
+      nodeId: request.nodeId,
       notBeforeMs: leaf.notBeforeMs,
       notAfterMs: leaf.notAfterMs,
+      keyDigest: keyDigestOf(request.publicKey),
     });
+    return { leaf, chainPem: certificatesToPem([leaf, intermediate.certificate]) };
   }
 
   /**
@@ -185,13 +242,13 @@ export class PkiFolder {
    * @returns the revoked certificates
    * @throws InvalidInput `nothing-to-revoke`
    */
-  async revoke(options: {
-    readonly which: { readonly serialNumber: string } | { readonly nodeId: string };
-    readonly reason: RevocationReason;
-    readonly passphrase: string;
-  }): Promise<readonly IssuedCertificate[]> {
+  revoke(options: RevokeOptions): Promise<readonly IssuedCertificate[]> {
+    return this.#locked(() => this.#revoke(options));
+  }
+
+  async #revoke(options: RevokeOptions): Promise<readonly IssuedCertificate[]> {
     const intermediate = await this.#open("intermediate", options.passphrase);
-    const register = await CertificateRegister.open(this.paths.register);
+    const register = await this.#register();
     const issuer = intermediate.certificate.fingerprint;
     const { which } = options;
     const nowMs = this.#context.clock.nowMs();
@@ -219,12 +276,19 @@ export class PkiFolder {
     readonly passphrase: string;
     readonly lifetimeMs?: number;
   }): Promise<{ readonly number: number; readonly der: Uint8Array }> {
-    const intermediate = await this.#open("intermediate", options.passphrase);
-    return this.#publish(intermediate, this.paths.revocationList, options.lifetimeMs);
+    return this.publishUnder(await this.#open("intermediate", options.passphrase), options.lifetimeMs);
+  }
+
+  /** Like `publishRevocations`, with the intermediate already open. */
+  publishUnder(
+    intermediate: SigningAuthority,
+    lifetimeMs?: number,
+  ): Promise<{ readonly number: number; readonly der: Uint8Array }> {
+    return this.#locked(() => this.#publish(intermediate, this.paths.revocationList, lifetimeMs));
   }
 
   async list(): Promise<readonly IssuedCertificate[]> {
-    return (await CertificateRegister.open(this.paths.register)).issued;
+    return (await this.#register()).issued;
   }
 
   /** The intermediate with its key, for a service that renews certificates. */
@@ -232,12 +296,20 @@ export class PkiFolder {
     return this.#open("intermediate", passphrase);
   }
 
+  #register(): Promise<CertificateRegister> {
+    return CertificateRegister.open(this.paths.register);
+  }
+
+  #locked<T>(work: () => Promise<T>): Promise<T> {
+    return withPkiLock(this.paths.folder, { random: this.#context.random }, work);
+  }
+
   async #publish(
     issuer: SigningAuthority,
     path: string,
     lifetimeMs?: number,
   ): Promise<{ readonly number: number; readonly der: Uint8Array }> {
-    const register = await CertificateRegister.open(this.paths.register);
+    const register = await this.#register();
     const { fingerprint } = issuer.certificate;
     const number = register.nextListNumber(fingerprint);
     const revocations = register.revocationsOf(fingerprint, this.#context.clock.nowMs());

@@ -1,7 +1,7 @@
+import { createHash } from "node:crypto";
 import type { Certificate } from "./certificate.js";
-import { type IssuingContext, issueNodeCertificate, type SigningAuthority } from "./certificate-authority.js";
-import { type RequestRefusal, verifyCertificateRequest } from "./certificate-request.js";
-import { EXPIRY_WARNING_MS } from "./peer-verifier.js";
+import { type CertificateRequest, type RequestRefusal, verifyCertificateRequest } from "./certificate-request.js";
+import { EXPIRY_WARNING_MS, nodeIdOf } from "./peer-verifier.js";
 
 type Lifetime = Pick<Certificate, "notBeforeMs" | "notAfterMs">;
 
@@ -23,40 +23,35 @@ export function renewalState(certificate: Lifetime, nowMs: number): RenewalState
   return certificate.notAfterMs - nowMs < EXPIRY_WARNING_MS ? "urgent" : "due";
 }
 
-export type RenewalRefusal = RequestRefusal | "another-node" | "key-reused";
+export type RenewalRefusal = RequestRefusal | "another-node" | "key-reused" | "certificate-revoked";
 
 /**
- * Issues the next certificate to a node that is connected under its present one.
- * @param options.authenticated who asks, as verified on this very connection: never what the request says
- * @returns the new leaf; or a refusal, when the request names another node or brings the old key again
+ * Whether a request may be granted as the renewal of a certificate: it names the same node and brings a new key. A
+ * renewal that kept the key would keep a stolen one alive for ever.
+ * @param options.present the certificate under which the asker is connected: never what the request says
+ * @param options.hasCertified tells whether a key (SHA-256 of its SubjectPublicKeyInfo, hex) had a certificate before
  */
-export async function issueRenewal(
-  options: {
-    readonly authenticated: { readonly nodeId: string; readonly publicKey?: Uint8Array };
-    readonly requestDer: Uint8Array;
-    readonly intermediate: SigningAuthority;
-    readonly lifetimeMs?: number;
-  },
-  context: IssuingContext,
-): Promise<
-  { readonly ok: true; readonly certificate: Certificate } | { readonly ok: false; readonly reason: RenewalRefusal }
-> {
-  const verified = verifyCertificateRequest(options.requestDer);
+export function judgeRenewal(options: {
+  readonly present: Certificate;
+  readonly nodeId: string;
+  readonly requestDer: Uint8Array;
+  readonly hasCertified: (keyDigest: string) => boolean;
+}):
+  | { readonly ok: true; readonly request: CertificateRequest }
+  | { readonly ok: false; readonly reason: RenewalRefusal } {
+  const { present, nodeId, requestDer, hasCertified } = options;
+  const verified = verifyCertificateRequest(requestDer);
   if (!verified.ok) return verified;
   const { request } = verified;
-  const { nodeId, publicKey } = options.authenticated;
-  if (request.nodeId !== nodeId) return { ok: false, reason: "another-node" };
-  // A renewal that keeps the key would keep a stolen one alive for ever.
-  if (publicKey !== undefined && Buffer.compare(publicKey, request.publicKey) === 0) {
+  if (request.nodeId !== nodeId || nodeIdOf(present) !== nodeId) return { ok: false, reason: "another-node" };
+  const presentKey = present.native.publicKey.export({ type: "spki", format: "der" });
+  if (Buffer.compare(presentKey, request.publicKey) === 0 || hasCertified(keyDigestOf(request.publicKey))) {
     return { ok: false, reason: "key-reused" };
   }
-  const certificate = await issueNodeCertificate(
-    {
-      intermediate: options.intermediate,
-      request,
-      ...(options.lifetimeMs === undefined ? {} : { lifetimeMs: options.lifetimeMs }),
-    },
-    context,
-  );
-  return { ok: true, certificate };
+  return { ok: true, request };
+}
+
+/** SHA-256 of a SubjectPublicKeyInfo, hex: how the register tells keys apart. */
+export function keyDigestOf(publicKey: Uint8Array): string {
+  return createHash("sha256").update(publicKey).digest("hex");
 }

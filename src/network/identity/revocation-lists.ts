@@ -108,10 +108,17 @@ export function revocationListFromPem(pem: string): Uint8Array {
   }
 }
 
-interface AcceptedList {
+/** The newest accepted list of one authority. */
+export interface NewestList {
+  /** Fingerprint of the authority that signed it. */
+  readonly issuer: string;
   readonly der: Uint8Array;
   readonly number: number;
+  readonly thisUpdateMs: number;
   readonly nextUpdateMs: number;
+}
+
+interface AcceptedList extends NewestList {
   readonly serialNumbers: ReadonlySet<string>;
 }
 
@@ -163,9 +170,14 @@ export class RevocationLists {
     return list !== undefined && nowMs > list.nextUpdateMs;
   }
 
-  /** The newest accepted list of an issuer, DER, for keeping and for passing on. */
-  newest(issuer: Certificate): { readonly der: Uint8Array; readonly number: number } | undefined {
+  /** The newest accepted list of an issuer. */
+  newest(issuer: Certificate): NewestList | undefined {
     return this.#accepted.get(issuer.fingerprint);
+  }
+
+  /** The newest accepted list of every authority that has one, for keeping and for passing on. */
+  all(): readonly NewestList[] {
+    return [...this.#accepted.values()];
   }
 
   #acceptParsed(der: Uint8Array<ArrayBuffer>, nowMs: number): ReturnType<RevocationLists["accept"]> {
@@ -182,7 +194,7 @@ export class RevocationLists {
     if (parts === undefined || parts.keyType !== publicKey.asymmetricKeyType) return { ok: false, reason: "malformed" };
     if (!verify(parts.digest, parts.signed, publicKey, parts.signature)) return { ok: false, reason: "bad-signature" };
 
-    const list = readList(der, parsed);
+    const list = readList(der, parsed, issuer.fingerprint);
     if (list === undefined) return { ok: false, reason: "malformed" };
     // An indirect, partial or delta list marks itself by a critical extension: reading it as complete would be wrong.
     const extensions = [parsed.extensions, ...parsed.entries.map((entry) => entry.extensions)].flat();
@@ -196,7 +208,7 @@ export class RevocationLists {
   }
 }
 
-function readList(der: Uint8Array, parsed: x509.X509Crl): AcceptedList | undefined {
+function readList(der: Uint8Array, parsed: x509.X509Crl, issuer: string): AcceptedList | undefined {
   const nextUpdateMs = parsed.nextUpdate?.getTime() ?? Number.NaN;
   const numbers = parsed.getExtensions(CRL_NUMBER);
   const [extension] = numbers;
@@ -206,5 +218,5 @@ function readList(der: Uint8Array, parsed: x509.X509Crl): AcceptedList | undefin
   const serialNumbers = new Set(
     parsed.entries.map((entry) => entry.serialNumber.toLowerCase().replace(/^(00)+(?=..)/, "")),
   );
-  return { der, number, nextUpdateMs, serialNumbers };
+  return { issuer, der, number, thisUpdateMs: parsed.thisUpdate.getTime(), nextUpdateMs, serialNumbers };
 }

@@ -55,7 +55,7 @@ interface PrimePair {
   readonly q: bigint;
 }
 
-/** One party's primes, drawn ahead (`generateBlumPrime`); used for one epoch and never again. */
+/** One party's primes, drawn ahead (`drawAuxPrimes`); used for one epoch and never again. */
 export interface AuxPrimes {
   /** ≡ 3 mod 4. */
   readonly paillier: PrimePair;

@@ -13,14 +13,16 @@ import { type KeyShare, keyDigest, type PublicKeyPackage } from "../key-share.js
 import { dealing } from "./dealing.js";
 
 /**
- * Public parameters of a reshare. A party keeps its index through all reshares, and an index is never given to another
- * party. The session's parties are exactly dealers and holders together.
+ * Public parameters of a reshare. The session's parties are exactly dealers and holders together; their indices in the
+ * session are the new ones, and a dealer that holds no longer has one that no holder has.
  */
 export interface ReshareParameters {
   /** The key with its old shares. */
   readonly key: PublicKeyPackage;
   /** S: exactly the old threshold of old holders, ascending. */
   readonly dealers: readonly PartyId[];
+  /** A dealer's index among the old holders, where it is not its index in the session. */
+  readonly oldIndices?: ReadonlyMap<PartyId, PartyId>;
   /** The new holders, ascending. */
   readonly holders: readonly PartyId[];
   /** t', 2 to the number of new holders. */
@@ -32,6 +34,9 @@ export interface Reshared {
   /** Undefined for a dealer that holds no longer. */
   readonly share: KeyShare | undefined;
 }
+
+const oldIndex = ({ oldIndices }: ReshareParameters, dealer: PartyId): PartyId => oldIndices?.get(dealer) ?? dealer;
+const oldDealers = (pub: ReshareParameters): readonly PartyId[] => pub.dealers.map((dealer) => oldIndex(pub, dealer));
 
 const CONFIRMATION: Round<typeof DealingConfirmationSchema> = {
   id: "dealing-confirmation",
@@ -46,20 +51,24 @@ const additive = dealing<ReshareParameters>({
   dealers: ({ dealers }) => dealers,
   holders: ({ holders }) => holders,
   threshold: ({ threshold }) => threshold,
-  constant: ({ key, dealers }, dealer) =>
-    (key.publicShares.get(dealer) ?? Point.identity).timesPublic(lagrangeCoefficient(dealer, dealers)), // W_i = X_i^{λ_i(S)}
+  constant: (pub, dealer) => {
+    const i = oldIndex(pub, dealer);
+    return (pub.key.publicShares.get(i) ?? Point.identity).timesPublic(lagrangeCoefficient(i, oldDealers(pub))); // W_i = X_i^{λ_i(S)}
+  },
   base: () => Point.identity,
 });
 
-function validate({ key, dealers, holders, threshold }: ReshareParameters, parties: readonly PartyId[]): void {
+function validate(pub: ReshareParameters, parties: readonly PartyId[]): void {
+  const { key, dealers, holders, threshold } = pub;
+  const old = oldDealers(pub);
   const union = [...new Set([...dealers, ...holders])].sort((a, b) => a - b);
   if (union.join() !== parties.join()) {
     throw new InvalidInput("reshare-parties", "the session's parties are the dealers and the holders");
   }
-  if (new Set(dealers).size !== key.threshold || dealers.length !== key.threshold) {
+  if (new Set(old).size !== key.threshold || dealers.length !== key.threshold) {
     throw new InvalidInput("reshare-dealers", "exactly the old threshold deals", { threshold: key.threshold });
   }
-  if (!dealers.every((dealer) => key.publicShares.has(dealer))) {
+  if (!old.every((dealer) => key.publicShares.has(dealer))) {
     throw new InvalidInput("reshare-dealers", "every dealer holds an old share");
   }
   if (!Number.isInteger(threshold) || threshold < 2 || threshold > new Set(holders).size) {
@@ -74,11 +83,13 @@ function* run(
   const { pub, self, parties } = participant;
   validate(pub, parties);
   const deals = pub.dealers.includes(self);
-  if (deals && (old === undefined || old.self !== self || !old.groupKey.equals(pub.key.groupKey))) {
+  if (deals && (old === undefined || old.self !== oldIndex(pub, self) || !old.groupKey.equals(pub.key.groupKey))) {
     throw new InvalidInput("reshare-share", "a dealer needs its share of the key");
   }
   const constant = // w_i = λ_i(S) x_i
-    deals && old !== undefined ? Scalar.times(lagrangeCoefficient(self, pub.dealers), old.secretShare) : Scalar.zero;
+    deals && old !== undefined
+      ? Scalar.times(lagrangeCoefficient(old.self, oldDealers(pub)), old.secretShare)
+      : Scalar.zero;
 
   // Π_{i∈S} W_i = X, so the new shares are shares of the same key whatever the dealers choose.
   const { secretShare, publicShares } = yield* additive.deal(participant, { constant, base: Scalar.zero });
@@ -107,7 +118,13 @@ export const reshare: Protocol<ReshareParameters, KeyShare | undefined, Reshared
   rounds: [...additive.rounds, CONFIRMATION],
   checks: additive.checks,
   shape: ({ threshold }, parties) => ({ parties, threshold, batch: 1 }),
-  digest: ({ key, dealers, holders, threshold }) =>
-    hashTuple("reshare/parameters", [keyDigest(key), [...dealers], [...holders], threshold]),
+  digest: (pub) =>
+    hashTuple("reshare/parameters", [
+      keyDigest(pub.key),
+      [...pub.dealers],
+      [...oldDealers(pub)],
+      [...pub.holders],
+      pub.threshold,
+    ]),
   run,
 };

@@ -8,6 +8,7 @@ import {
   createIntermediate,
   generateCertificateKey,
   INTERMEDIATE_LIFETIME_MS,
+  issueNodeCertificate,
   NODE_LIFETIME_MS,
   ROOT_LIFETIME_MS,
   signingAuthority,
@@ -22,7 +23,7 @@ import {
   verifyCertificateRequest,
 } from "../../../src/network/identity/certificate-request.js";
 import { decryptPrivateKey, encryptPrivateKey } from "../../../src/network/identity/encrypted-key.js";
-import { issueRenewal, renewAtMs, renewalState } from "../../../src/network/identity/renewal.js";
+import { judgeRenewal, keyDigestOf, renewAtMs, renewalState } from "../../../src/network/identity/renewal.js";
 import { x509 } from "../../../src/network/identity/x509-library.js";
 import {
   context,
@@ -179,16 +180,11 @@ describe("certificate requests", () => {
       signingAlgorithm: signer.algorithm,
       keys: { privateKey: signer.key, publicKey },
     });
-    const renewed = await issueRenewal(
-      {
-        authenticated: { nodeId: "node-1" },
-        requestDer: new Uint8Array(greedy.rawData),
-        intermediate: hierarchy.intermediate,
-      },
-      context,
-    );
-    assert.ok(renewed.ok);
-    assert.deepEqual([renewed.certificate.isAuthority, renewed.certificate.keyUsage], [false, digitalSignature]);
+    const verified = verifyCertificateRequest(new Uint8Array(greedy.rawData));
+    assert.ok(verified.ok);
+    const { request } = verified;
+    const certificate = await issueNodeCertificate({ intermediate: hierarchy.intermediate, request }, context);
+    assert.deepEqual([certificate.isAuthority, certificate.keyUsage], [false, digitalSignature]);
   });
 });
 
@@ -205,22 +201,29 @@ describe("renewal", () => {
     assert.equal(renewalState(life, NOW_MS + 90 * DAY_MS + 1), "expired");
   });
 
-  it("is issued to the authenticated node only, and over a new key only", async () => {
-    const { intermediate } = hierarchy;
-    const old = await issueTo("node-1", intermediate);
+  it("is granted to the authenticated node only, and over a key that never had a certificate", async () => {
+    const old = await issueTo("node-1", hierarchy.intermediate);
     const key = await generateCertificateKey("P-256");
     const requestDer = await createCertificateRequest("node-1", key);
-    const renew = (nodeId: string, request: Uint8Array) =>
-      issueRenewal(
-        { authenticated: { nodeId, publicKey: spkiOf(old.privateKey) }, requestDer: request, intermediate },
-        context,
-      );
-    const renewed = await renew("node-1", requestDer);
-    assert.ok(renewed.ok && renewed.certificate.native.checkPrivateKey(key));
-    assert.deepEqual(await renew("node-2", requestDer), { ok: false, reason: "another-node" });
+    const judge = (nodeId: string, request: Uint8Array, known: readonly string[] = []) =>
+      judgeRenewal({
+        present: old.leaf,
+        nodeId,
+        requestDer: request,
+        hasCertified: (digest) => known.includes(digest),
+      });
+    const granted = judge("node-1", requestDer);
+    assert.ok(granted.ok);
+    assert.deepEqual(granted.request, { nodeId: "node-1", publicKey: spkiOf(key) });
+    assert.deepEqual(judge("node-2", requestDer), { ok: false, reason: "another-node" });
+    const foreign = await createCertificateRequest("node-2", key);
+    assert.deepEqual(judge("node-1", foreign), { ok: false, reason: "another-node" });
+    assert.deepEqual(judge("node-2", foreign), { ok: false, reason: "another-node" });
     const again = await createCertificateRequest("node-1", old.privateKey);
-    assert.deepEqual(await renew("node-1", again), { ok: false, reason: "key-reused" });
-    assert.deepEqual(await renew("node-1", new Uint8Array(9)), { ok: false, reason: "malformed" });
+    assert.deepEqual(judge("node-1", again), { ok: false, reason: "key-reused" });
+    const known = [keyDigestOf(spkiOf(key))];
+    assert.deepEqual(judge("node-1", requestDer, known), { ok: false, reason: "key-reused" });
+    assert.deepEqual(judge("node-1", new Uint8Array(9)), { ok: false, reason: "malformed" });
   });
 });
 

@@ -4,6 +4,7 @@ import {
   copyFileSync,
   existsSync,
   mkdtempSync,
+  readdirSync,
   readFileSync,
   rmSync,
   statSync,
@@ -13,10 +14,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { InvalidInput } from "../../../src/crypto/fault.js";
-import { certificatesToPem, parseCertificatesPem } from "../../../src/network/identity/certificate.js";
+import { parseCertificatesPem } from "../../../src/network/identity/certificate.js";
 import { createDevelopmentPki, type DevelopmentPki } from "../../../src/network/identity/development-pki.js";
 import { PkiFolder } from "../../../src/network/identity/pki-folder.js";
-import { issueRenewal } from "../../../src/network/identity/renewal.js";
 import { readPassphraseFile } from "../../../src/network/identity/secret-file.js";
 import { loadTlsCredentials, prepareRenewal } from "../../../src/network/identity/tls-credentials.js";
 import { TrustFiles } from "../../../src/network/identity/trust-files.js";
@@ -81,6 +81,56 @@ describe("trust files", () => {
     writeFileSync(pki.paths.revocationList, current);
   });
 
+  it("one unreadable list holds up no other, and its last good one stays in force", async () => {
+    const spare = join(folder, "spare-list.pem");
+    copyFileSync(pki.paths.revocationList, spare);
+    const trust = await TrustFiles.load(
+      {
+        rootPath: pki.paths.rootCertificate,
+        intermediatePath: pki.paths.intermediateCertificate,
+        revocationListPaths: [spare, pki.paths.revocationList],
+        roster,
+      },
+      { clock },
+    );
+    const known = trust.revocations.all()[0]?.number ?? 0;
+    const { number } = await authority.publishRevocations({ passphrase });
+    for (const damage of ["not a list", undefined]) {
+      rmSync(spare);
+      if (damage !== undefined) writeFileSync(spare, damage);
+      const [bad, good] = await trust.readRevocations();
+      assert.deepEqual([bad?.ok, bad?.path, bad?.ok === false && bad.reason], [false, spare, "unreadable"]);
+      assert.deepEqual(good, { path: pki.paths.revocationList, ok: true, number });
+      writeFileSync(spare, "");
+    }
+    assert.ok(known < number);
+    assert.equal(trust.verifier.verify(await chainOf("node-1"), "node-1").ok, true);
+  });
+
+  it("keep the newest list: after a restart an older file does not make a revoked certificate good", async () => {
+    const keepFolder = join(folder, "kept");
+    const stale = join(folder, "stale-list.pem");
+    copyFileSync(pki.paths.revocationList, stale);
+    const options = {
+      rootPath: pki.paths.rootCertificate,
+      intermediatePath: pki.paths.intermediateCertificate,
+      revocationListPaths: [stale],
+      keepFolder,
+      roster,
+    };
+    const trust = await TrustFiles.load(options, { clock });
+    const { der, number } = await authority.publishRevocations({ passphrase });
+    assert.deepEqual(trust.offer(der), { ok: true, number });
+    await trust.keepRevocations();
+    const numberOf = async (): Promise<number | undefined> =>
+      (await TrustFiles.load(options, { clock })).revocations.all()[0]?.number;
+    assert.equal(await numberOf(), number);
+    // What is kept counts for its signature: damage in it brings nobody in, and stops nobody.
+    const [kept = ""] = readdirSync(keepFolder);
+    writeFileSync(join(keepFolder, kept), "damaged");
+    assert.ok(((await numberOf()) ?? 0) < number);
+  });
+
   it("name the file that is missing or wrong", async () => {
     const broken = async (changes: Partial<Parameters<typeof TrustFiles.load>[0]>) =>
       TrustFiles.load(
@@ -124,17 +174,16 @@ describe("TLS credentials", () => {
     const oldChain = await chainOf("node-1");
     const renewal = await prepareRenewal(paths);
     const intermediate = await authority.openIntermediate(passphrase);
-    const publicKey = new Uint8Array(old.leaf.native.publicKey.export({ type: "spki", format: "der" }));
-    const issued = await issueRenewal(
-      { authenticated: { nodeId: "node-1", publicKey }, requestDer: renewal.requestDer, intermediate },
-      context,
-    );
+    const issued = await authority.renewUnder(intermediate, {
+      nodeId: "node-1",
+      present: old.leaf,
+      requestDer: renewal.requestDer,
+    });
     assert.ok(issued.ok);
-    await authority.recordIssued(issued.certificate, { nodeId: "node-1", issuer: intermediate.certificate });
 
     await assert.rejects(renewal.complete(old.certificateChainPem), isCode("bad-tls-credentials"));
     assert.deepEqual(await chainOf("node-1"), oldChain);
-    const made = await renewal.complete(certificatesToPem([issued.certificate, intermediate.certificate]));
+    const made = await renewal.complete(issued.issuance.chainPem);
     assert.deepEqual(await loadTlsCredentials(paths), made);
     assert.equal(statSync(paths.keyPath).mode & 0o777, 0o600);
     assert.notEqual(made.privateKeyPem, old.privateKeyPem);

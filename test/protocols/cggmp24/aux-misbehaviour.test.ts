@@ -21,6 +21,9 @@ import {
   type Loose,
   remembering,
 } from "./dishonesty.js";
+import { rememberPowers } from "./remembered-powers.js";
+
+rememberPowers();
 
 const CHEAT = 3;
 const ids = [1, 2, 3];

@@ -55,8 +55,12 @@ export function auxRun(
   return { protocol: auxInfo, ids, pub, secret: (party) => testPrimes(profile, party), seed };
 }
 
-/** The error path with 8 instead of 256 repetitions, on moduli of full size; a profile of the tests only. */
-export const fewRepetitions: SecurityProfile = { ...security112, binaryRepetitions: 8 };
+/**
+ * The error path with 8 instead of 256 repetitions, on moduli of full size; a profile of the tests only. The long tests
+ * ask for all of them.
+ */
+export const fewRepetitions: SecurityProfile =
+  process.env["CGGMP24_REPETITIONS"] === "all" ? security112 : { ...security112, binaryRepetitions: 8 };
 
 const owned = new Map<
   SecurityProfile,

@@ -19,14 +19,19 @@ export type Change = (message: Loose, to: number) => void;
 export type Lies = Readonly<Record<string, Change>>;
 
 /**
- * A party that changes messages before it signs them, accuses nobody, and goes on as if what it sent were the truth:
- * its own later messages fit what the others saw.
+ * A party that changes messages before it signs them, and accuses nobody. It goes on as if what it sent were the truth, so
+ * that its own later messages fit what the others saw; or, with `asIfHonest`, as if it had sent the honest message.
  */
-export function lying<Pub, Secret, Out>(protocol: Protocol<Pub, Secret, Out>, lies: Lies): Protocol<Pub, Secret, Out> {
+export function lying<Pub, Secret, Out>(
+  protocol: Protocol<Pub, Secret, Out>,
+  lies: Lies,
+  asIfHonest = false,
+): Protocol<Pub, Secret, Out> {
   return {
     ...protocol,
     *run(participant, secret): Steps<Pub, Out> {
       const steps = protocol.run(participant, secret);
+      const honest = new Map<string, unknown>();
       let input: unknown;
       for (;;) {
         const next = steps.next(input);
@@ -36,17 +41,23 @@ export function lying<Pub, Secret, Out>(protocol: Protocol<Pub, Secret, Out>, li
           input = undefined;
           continue;
         }
-        const lie = lies[effect.round.id];
+        const { id, delivery } = effect.round;
+        const lie = lies[id];
         if (effect.kind === "send" && lie !== undefined) {
           input = yield {
             ...effect,
             compose(to) {
-              const message = structuredClone(effect.compose(to)) as MessageShape<DescMessage>;
+              const composed = effect.compose(to);
+              honest.set(id, composed);
+              const message = structuredClone(composed) as MessageShape<DescMessage>;
               lie(message, to);
               return message;
             },
           };
         } else input = yield effect;
+        if (asIfHonest && effect.kind === "receive" && delivery === "broadcast" && honest.has(id)) {
+          input = new Map(input as ReadonlyMap<PartyId, unknown>).set(participant.self, honest.get(id));
+        }
       }
     },
   };
@@ -96,37 +107,50 @@ export interface Lie {
   readonly liars: Readonly<Record<number, Lies>>;
   /** The check that convicts. */
   readonly check: string;
+  /** The liars compute what follows from what they should have sent. */
+  readonly asIfHonest?: boolean;
   /** Who is named; the liars when absent. */
   readonly culprits?: readonly number[];
-  /** Honest parties that can see it; all of them when absent. */
-  readonly victims?: readonly number[];
+  /** Honest parties that can see it, if need be known only after the run; all of them when absent. */
+  readonly victims?: readonly number[] | (() => readonly number[]);
 }
 
-/** Runs with liars; every honest party that can see the lie names exactly the culprits, and a judge agrees. */
-export function assertNamed<Pub, Secret, Out>(run: Run<Pub, Secret, Out>, lie: Lie): Caught<Pub, Out> {
+/** Runs with liars; every honest party that can see the lie names exactly the culprits, by the check. */
+export function caught<Pub, Secret, Out>(run: Run<Pub, Secret, Out>, lie: Lie): Caught<Pub, Out> {
   const liars = Object.keys(lie.liars).map(Number);
   const quick = remembering(run);
-  const cheats = new Map(Object.entries(lie.liars).map(([id, lies]) => [Number(id), lying(quick.protocol, lies)]));
+  const cheats = new Map(
+    Object.entries(lie.liars).map(([id, lies]) => [Number(id), lying(quick.protocol, lies, lie.asIfHonest)]),
+  );
   const outcome = simulate({ ...quick, cheats });
+  const victims = typeof lie.victims === "function" ? lie.victims() : lie.victims;
   const expected = [...(lie.culprits ?? liars)].sort().map((id) => `node-${id}`);
   const found: Evidence[] = [];
-  const context = { ...(outcome.context as SessionContext<Pub>), pub: run.pub };
-  for (const id of lie.victims ?? run.ids.filter((party) => !liars.includes(party))) {
+  for (const id of victims ?? run.ids.filter((party) => !liars.includes(party))) {
     const progress = outcome.progress.get(partyId(id));
     assert.ok(progress?.state === "aborted", `party ${id} is ${progress?.state}`);
     assert.ok(progress.fault instanceof PeerFault, `party ${id}: ${progress.fault.message}`);
     assert.deepEqual([...progress.fault.culprits].sort(), expected);
     for (const evidence of evidenceOf(progress)) {
       assert.equal(evidence.check, lie.check);
-      assert.ok(judged(run.protocol, context, evidence), "the judge agrees");
-      for (const framed of run.ids.filter((party) => party !== evidence.accused)) {
-        assert.equal(judged(run.protocol, context, { ...evidence, accused: framed }), false, "nobody else is guilty");
-      }
       found.push(evidence);
     }
   }
   assert.ok(found.length > 0);
-  return { outcome, context, evidence: found };
+  return { outcome, context: { ...(outcome.context as SessionContext<Pub>), pub: run.pub }, evidence: found };
+}
+
+/** The same, and a judge in this process agrees about each piece of evidence. */
+export function assertNamed<Pub, Secret, Out>(run: Run<Pub, Secret, Out>, lie: Lie): Caught<Pub, Out> {
+  const result = caught(run, lie);
+  for (const evidence of result.evidence) {
+    assert.ok(judged(run.protocol, result.context, evidence), "the judge agrees");
+    for (const framed of run.ids.filter((party) => party !== evidence.accused)) {
+      const forged = { ...evidence, accused: framed };
+      assert.equal(judged(run.protocol, result.context, forged), false, "nobody else is guilty");
+    }
+  }
+  return result;
 }
 
 export interface Caught<Pub, Out> {
@@ -135,53 +159,80 @@ export interface Caught<Pub, Out> {
   readonly evidence: readonly Evidence[];
 }
 
+/** The envelopes of a session by round, sender and recipient; a sender may have several in one slot. */
+export type Envelopes = ReadonlyMap<string, readonly Envelope[]>;
+
+/** What was delivered in sessions of one group and id, however they ended. */
+export function envelopesOf(outcomes: readonly Pick<Outcome<unknown>, "delivered">[]): Envelopes {
+  const slots = new Map<string, Map<string, Envelope>>();
+  for (const { bytes } of outcomes.flatMap(({ delivered }) => delivered)) {
+    const envelope = decodeEnvelope(bytes);
+    if (envelope === undefined) continue;
+    const slot = `${envelope.round}/${envelope.sender}/${envelope.recipient}`;
+    const different = slots.get(slot) ?? new Map<string, Envelope>();
+    slots.set(slot, different.set(Buffer.from(envelope.signature).toString("hex"), envelope));
+  }
+  return new Map([...slots].map(([slot, envelopes]) => [slot, [...envelopes.values()]]));
+}
+
 /**
  * Every accusation that can be put together from a session's own envelopes against its honest parties: each check, each
- * accuser. A judge must reject them all. Returns how many there were.
+ * accuser, each of the messages that a dishonest party has signed for a slot.
  */
+export function accusations<Pub, Secret, Out>(
+  { protocol, ids }: Pick<Run<Pub, Secret, Out>, "protocol" | "ids">,
+  envelopes: Envelopes,
+  honest: readonly number[],
+): readonly Evidence[] {
+  const made: Evidence[] = [];
+  const broadcasts = (step: number) =>
+    protocol.rounds
+      .filter((round) => round.delivery === "broadcast" && round.step < step)
+      .flatMap((round) => ids.map((sender) => `${round.id}/${sender}/0`));
+  for (const check of protocol.checks) {
+    for (const accused of honest) {
+      for (const accuser of ids.filter((party) => party !== accused)) {
+        const needed = new Set(
+          check.needs.flatMap(({ round, from }) => {
+            const senders = from === "everyone" ? ids : [from === "accused" ? accused : accuser];
+            return senders.map((sender) => `${round.id}/${sender}/${round.delivery === "direct" ? accuser : 0}`);
+          }),
+        );
+        if ([...needed].some((slot) => !envelopes.has(slot))) continue;
+        const covered = broadcasts(check.needs[0].round.step).filter(
+          (slot) => !needed.has(slot) && envelopes.has(slot),
+        );
+        const slots = [...needed, ...covered];
+        const most = Math.max(...slots.map((slot) => envelopes.get(slot)?.length ?? 0));
+        for (let index = 0; index < most; index++) {
+          const exhibits = slots.flatMap((slot) => {
+            const all = envelopes.get(slot) ?? [];
+            const envelope = all[Math.min(index, all.length - 1)];
+            if (envelope === undefined) return [];
+            return [needed.has(slot) ? envelope : withholdPayload(envelope)];
+          });
+          const ssid = exhibits[0]?.ssid ?? new Uint8Array();
+          made.push(create(EvidenceSchema, { ssid, check: check.id, accused, accuser, exhibits }));
+        }
+      }
+    }
+  }
+  return made;
+}
+
+/** A judge rejects every one of them. Returns how many there were. */
 export function assertNobodyIsFramed<Pub, Secret, Out>(
   run: Run<Pub, Secret, Out>,
   outcome: Outcome<Out>,
   honest: readonly number[],
 ): number {
-  const envelopes = new Map<string, Envelope>();
-  for (const { bytes } of outcome.delivered) {
-    const envelope = decodeEnvelope(bytes);
-    if (envelope !== undefined) envelopes.set(`${envelope.round}/${envelope.sender}/${envelope.recipient}`, envelope);
-  }
   const context = { ...(outcome.context as SessionContext<Pub>), pub: run.pub };
-  const broadcasts = (step: number) =>
-    run.protocol.rounds
-      .filter((round) => round.delivery === "broadcast" && round.step < step)
-      .flatMap((round) => run.ids.map((sender) => envelopes.get(`${round.id}/${sender}/0`)));
-  let count = 0;
-  for (const check of run.protocol.checks) {
-    for (const accused of honest) {
-      for (const accuser of run.ids.filter((party) => party !== accused)) {
-        const slots = check.needs.flatMap(({ round, from }) => {
-          const senders = from === "everyone" ? run.ids : [from === "accused" ? accused : accuser];
-          return senders.map((sender) => `${round.id}/${sender}/${round.delivery === "direct" ? accuser : 0}`);
-        });
-        const needed = [...new Set(slots)].map((slot) => envelopes.get(slot));
-        if (needed.some((envelope) => envelope === undefined)) continue;
-        const full = needed.flatMap((envelope) => (envelope === undefined ? [] : [envelope]));
-        const rest = broadcasts(check.needs[0].round.step).flatMap((envelope) =>
-          envelope === undefined || full.includes(envelope) ? [] : [withholdPayload(envelope)],
-        );
-        const exhibits = [...full, ...rest];
-        const accusation = create(EvidenceSchema, {
-          ssid: exhibits[0]?.ssid ?? new Uint8Array(),
-          check: check.id,
-          accused,
-          accuser,
-          exhibits,
-        });
-        assert.equal(judged(run.protocol, context, accusation), false, `${check.id} frames party ${accused}`);
-        count += 1;
-      }
-    }
+  const made = accusations(run, envelopesOf([outcome]), honest);
+  for (const accusation of made) {
+    const { check, accused } = accusation;
+    assert.equal(judged(run.protocol, context, accusation), false, `${check} frames party ${accused}`);
   }
-  return count;
+  return made.length;
 }
 
 // Small changes that keep a field well formed ------------------------------------------------------------------------

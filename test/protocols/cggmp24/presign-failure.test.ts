@@ -18,6 +18,9 @@ import {
 } from "./dishonesty.js";
 import type { JudgeInput } from "./judge.js";
 import { CHEAT, cheat, otherProduct, rehearse, run, shift, wallet } from "./presign-liars.js";
+import { rememberPowers } from "./remembered-powers.js";
+
+rememberPowers();
 
 describe("a failed nonce (Fig. 9) names whoever", () => {
   const wrongDelta = { share: (m: Loose) => otherScalar(m.productShare) };

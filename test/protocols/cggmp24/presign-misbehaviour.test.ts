@@ -18,7 +18,9 @@ import {
   remembering,
 } from "./dishonesty.js";
 import { CHEAT, cheat, otherProduct, pairCheat, run, shift, signers, wallet } from "./presign-liars.js";
+import { rememberPowers } from "./remembered-powers.js";
 
+rememberPowers();
 describe("presigning, round 1, names whoever", () => {
   for (const field of ["nonceCiphertext", "maskCiphertext"]) {
     it(`encrypts something else in ${field}`, () => {

@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { lagrangeCoefficient, Point, Scalar } from "../../../src/crypto/curve.js";
+import { lagrangeCoefficient, Point, Scalar, scalar } from "../../../src/crypto/curve.js";
 import { security112 } from "../../../src/crypto/security-profile.js";
+import { hashTuple } from "../../../src/crypto/transcript.js";
 import { epochId, publicAux } from "../../../src/protocols/cggmp24/aux-record.js";
 import {
   type Refreshed,
@@ -12,8 +13,9 @@ import {
 import { type Reshared, type ReshareParameters, reshare } from "../../../src/protocols/cggmp24/reshare.js";
 import { type KeyShare, keyDigest } from "../../../src/protocols/key-share.js";
 import { type PartyId, partyId } from "../../../src/session/party.js";
+import { sessionDigest } from "../../../src/session/session.js";
 import { testPrimes } from "../../fixtures/parties.js";
-import { outputs, type Run, SeededRandom, simulate } from "../../session/simulation.js";
+import { outputs, type Run, SeededRandom, simulate, testGroup } from "../../session/simulation.js";
 import { type Ceremony, ceremony, fixtureAux, generateKey, makePresignatures, of, range, signRun } from "./ceremony.js";
 import {
   assertNamed,
@@ -24,6 +26,7 @@ import {
   otherScalar,
   remembering,
 } from "./dishonesty.js";
+import { rememberPowers } from "./remembered-powers.js";
 
 /** g^{Σ λ_i x_i} of some shares. */
 function interpolate(shares: ReadonlyMap<PartyId, KeyShare>, ids: readonly number[]): Point {
@@ -69,6 +72,8 @@ function signs(wallet: Ceremony, signers: readonly number[], seed: string): void
     assert.ok(signature?.verifies(message.digest, wallet.key.groupKey));
   }
 }
+
+rememberPowers();
 
 describe("refresh", () => {
   const old = ceremony({ threshold: 2, n: 3 }, "refresh");
@@ -208,6 +213,36 @@ describe("reshare", () => {
         check,
         ...(victims === undefined ? {} : { victims }),
       });
+    });
+  }
+  // The same with an opening that was committed to, so that nothing but the role is wrong.
+  const ssid = sessionDigest(run.protocol, {
+    sessionId: new SeededRandom(`${run.seed}/session`).bytes(16),
+    group: testGroup(run.ids),
+    pub: run.pub,
+  });
+  const roles: readonly [string, number, (m: Loose) => void][] = [
+    ["deals nothing though a dealer", 3, (m) => (m.coefficients = [])],
+    ["deals though no dealer", 4, (m) => (m.coefficients = [1n, 2n].map((k) => Point.base.times(scalar(k)).toProto()))],
+    ["commits to a nonce though it holds nothing", 2, (m) => (m.schnorrCommitment = Point.base.toProto())],
+    ["commits to no nonce though a holder", 4, (m) => delete m.schnorrCommitment],
+  ];
+  for (const [name, liar, change] of roles) {
+    it(`names who ${name}`, () => {
+      const opening: Loose[] = [];
+      const watch = (m: Loose) => {
+        opening.push(structuredClone(m));
+        flip(m.rid);
+      };
+      assertNamed(run, { liars: { [liar]: { "dealing-opening": watch } }, check: "dealing-opens-commitment" });
+      const [committed] = opening;
+      change(committed);
+      const { rid, coefficients, schnorrCommitment, blinding } = committed;
+      const A = schnorrCommitment === undefined ? [] : [Point.fromProto(schnorrCommitment)];
+      const items = [ssid, partyId(liar), rid, coefficients.map(Point.fromProto), A, blinding];
+      const commit = (m: Loose) => (m.hash = hashTuple("dealing/commitment", items));
+      const lies = { "dealing-commitment": commit, "dealing-opening": change };
+      assertNamed(run, { liars: { [liar]: lies }, check: "dealing-role" });
     });
   }
   it("an honest session's messages frame nobody", () => {

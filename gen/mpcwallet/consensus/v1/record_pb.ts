@@ -8,13 +8,15 @@ import type { GenEnum, GenFile, GenMessage } from "@bufbuild/protobuf/codegenv2"
 import { enumDesc, fileDesc, messageDesc } from "@bufbuild/protobuf/codegenv2";
 import type { Ballot, SignedPaymentRequest } from "./consensus_pb.js";
 import { file_mpcwallet_consensus_v1_consensus } from "./consensus_pb.js";
+import type { SignedWalletChange } from "./wallet_change_pb.js";
+import { file_mpcwallet_consensus_v1_wallet_change } from "./wallet_change_pb.js";
 import type { Message } from "@bufbuild/protobuf";
 
 /**
  * Describes the file mpcwallet/consensus/v1/record.proto.
  */
 export const file_mpcwallet_consensus_v1_record: GenFile = /*@__PURE__*/
-  fileDesc("CiNtcGN3YWxsZXQvY29uc2Vuc3VzL3YxL3JlY29yZC5wcm90bxIWbXBjd2FsbGV0LmNvbnNlbnN1cy52MSLkBAoNUGF5bWVudFJlY29yZBI9CgdyZXF1ZXN0GAEgASgLMiwubXBjd2FsbGV0LmNvbnNlbnN1cy52MS5TaWduZWRQYXltZW50UmVxdWVzdBIsCgVwaGFzZRgCIAEoDjIdLm1wY3dhbGxldC5jb25zZW5zdXMudjEuUGhhc2USDAoEdHhpZBgDIAEoCRIMCgRwc2J0GAQgASgMEg8KB2ZlZV9zYXQYBSABKAQSGgoSdm90ZXNfZXhwaXJlX2F0X21zGAYgASgEEhoKEnNpZ25lZF90cmFuc2FjdGlvbhgHIAEoDBIXCg9zaWduaW5nX3JldHJpZXMYCCABKA0SGQoRYnJvYWRjYXN0X3JldHJpZXMYCSABKA0SGAoQY29uZmlybWVkX2hlaWdodBgKIAEoDRI3CgdmYWlsdXJlGAsgASgLMiYubXBjd2FsbGV0LmNvbnNlbnN1cy52MS5QYXltZW50RmFpbHVyZRIVCg1jcmVhdGVkX2F0X21zGAwgASgEEhUKDWNoYW5nZWRfYXRfbXMYDSABKAQSFwoPcHJvcG9zYWxfZGlnZXN0GA4gASgMEhYKDnBvbGljeV92ZXJzaW9uGA8gASgEEhgKEGFwcHJvdmFsc19uZWVkZWQYECABKA0SNwoHYmFsbG90cxgRIAMoCzImLm1wY3dhbGxldC5jb25zZW5zdXMudjEuUmVjb3JkZWRCYWxsb3QSNgoIdGltZWxpbmUYEiADKAsyJC5tcGN3YWxsZXQuY29uc2Vuc3VzLnYxLlRpbWVsaW5lU3RlcBIQCghyZXZpc2lvbhgTIAEoBCJBCg5QYXltZW50RmFpbHVyZRIMCgRjb2RlGAEgASgJEg8KB21lc3NhZ2UYAiABKAkSEAoIY3VscHJpdHMYAyADKAkibQoOUmVjb3JkZWRCYWxsb3QSLgoGYmFsbG90GAEgASgLMh4ubXBjd2FsbGV0LmNvbnNlbnN1cy52MS5CYWxsb3QSFgoOcmVjZWl2ZWRfYXRfbXMYAiABKAQSEwoLZHVyYXRpb25fdXMYAyABKAQiagoMVGltZWxpbmVTdGVwEgwKBHN0ZXAYASABKAkSDwoHbm9kZV9pZBgCIAEoCRIVCg1zdGFydGVkX2F0X21zGAMgASgEEhMKC2R1cmF0aW9uX3VzGAQgASgEEg8KB291dGNvbWUYBSABKAkizgEKDFdhbGxldFJlY29yZBIRCgl3YWxsZXRfaWQYASABKAkSDAoEbmFtZRgCIAEoCRIOCgZzY2hlbWUYAyABKAkSDwoHbmV0d29yaxgEIAEoCRIRCgl0aHJlc2hvbGQYBSABKA0SDwoHcGFydGllcxgGIAMoCRIRCglncm91cF9rZXkYByABKAwSEgoKY2hhaW5fY29kZRgIIAEoDBIVCg1jcmVhdGVkX2F0X21zGAkgASgEEhoKEnB1YmxpY19rZXlfcGFja2FnZRgKIAEoDCJiCglCYW5SZWNvcmQSDwoHbm9kZV9pZBgBIAEoCRIMCgRraW5kGAIgASgJEg4KBmRldGFpbBgDIAEoCRIUCgxiYW5uZWRfYXRfbXMYBCABKAQSEAoIZXZpZGVuY2UYBSADKAwq+QEKBVBoYXNlEhUKEVBIQVNFX1VOU1BFQ0lGSUVEEAASEQoNUEhBU0VfQ1JFQVRFRBABEhAKDFBIQVNFX1ZPVElORxACEhIKDlBIQVNFX0FQUFJPVkVEEAMSEQoNUEhBU0VfU0lHTklORxAEEhAKDFBIQVNFX1NJR05FRBAFEhYKElBIQVNFX0JST0FEQ0FTVElORxAGEhMKD1BIQVNFX0JST0FEQ0FTVBAHEhMKD1BIQVNFX0NPTkZJUk1FRBAIEhIKDlBIQVNFX1JFSkVDVEVEEAkSEwoPUEhBU0VfVElNRURfT1VUEAoSEAoMUEhBU0VfRkFJTEVEEAtiBnByb3RvMw", [file_mpcwallet_consensus_v1_consensus]);
+  fileDesc("CiNtcGN3YWxsZXQvY29uc2Vuc3VzL3YxL3JlY29yZC5wcm90bxIWbXBjd2FsbGV0LmNvbnNlbnN1cy52MSLkBAoNUGF5bWVudFJlY29yZBI9CgdyZXF1ZXN0GAEgASgLMiwubXBjd2FsbGV0LmNvbnNlbnN1cy52MS5TaWduZWRQYXltZW50UmVxdWVzdBIsCgVwaGFzZRgCIAEoDjIdLm1wY3dhbGxldC5jb25zZW5zdXMudjEuUGhhc2USDAoEdHhpZBgDIAEoCRIMCgRwc2J0GAQgASgMEg8KB2ZlZV9zYXQYBSABKAQSGgoSdm90ZXNfZXhwaXJlX2F0X21zGAYgASgEEhoKEnNpZ25lZF90cmFuc2FjdGlvbhgHIAEoDBIXCg9zaWduaW5nX3JldHJpZXMYCCABKA0SGQoRYnJvYWRjYXN0X3JldHJpZXMYCSABKA0SGAoQY29uZmlybWVkX2hlaWdodBgKIAEoDRI3CgdmYWlsdXJlGAsgASgLMiYubXBjd2FsbGV0LmNvbnNlbnN1cy52MS5QYXltZW50RmFpbHVyZRIVCg1jcmVhdGVkX2F0X21zGAwgASgEEhUKDWNoYW5nZWRfYXRfbXMYDSABKAQSFwoPcHJvcG9zYWxfZGlnZXN0GA4gASgMEhYKDnBvbGljeV92ZXJzaW9uGA8gASgEEhgKEGFwcHJvdmFsc19uZWVkZWQYECABKA0SNwoHYmFsbG90cxgRIAMoCzImLm1wY3dhbGxldC5jb25zZW5zdXMudjEuUmVjb3JkZWRCYWxsb3QSNgoIdGltZWxpbmUYEiADKAsyJC5tcGN3YWxsZXQuY29uc2Vuc3VzLnYxLlRpbWVsaW5lU3RlcBIQCghyZXZpc2lvbhgTIAEoBCJBCg5QYXltZW50RmFpbHVyZRIMCgRjb2RlGAEgASgJEg8KB21lc3NhZ2UYAiABKAkSEAoIY3VscHJpdHMYAyADKAkibQoOUmVjb3JkZWRCYWxsb3QSLgoGYmFsbG90GAEgASgLMh4ubXBjd2FsbGV0LmNvbnNlbnN1cy52MS5CYWxsb3QSFgoOcmVjZWl2ZWRfYXRfbXMYAiABKAQSEwoLZHVyYXRpb25fdXMYAyABKAQiagoMVGltZWxpbmVTdGVwEgwKBHN0ZXAYASABKAkSDwoHbm9kZV9pZBgCIAEoCRIVCg1zdGFydGVkX2F0X21zGAMgASgEEhMKC2R1cmF0aW9uX3VzGAQgASgEEg8KB291dGNvbWUYBSABKAki8QEKDFdhbGxldFJlY29yZBIRCgl3YWxsZXRfaWQYASABKAkSDAoEbmFtZRgCIAEoCRIOCgZzY2hlbWUYAyABKAkSDwoHbmV0d29yaxgEIAEoCRIRCgl0aHJlc2hvbGQYBSABKA0SDwoHcGFydGllcxgGIAMoCRIRCglncm91cF9rZXkYByABKAwSEgoKY2hhaW5fY29kZRgIIAEoDBIVCg1jcmVhdGVkX2F0X21zGAkgASgEEhoKEnB1YmxpY19rZXlfcGFja2FnZRgKIAEoDBINCgVlcG9jaBgLIAEoDRISCgprZXlfZGlnZXN0GAwgASgMIqYBChJXYWxsZXRDaGFuZ2VSZWNvcmQSOgoGY2hhbmdlGAEgASgLMioubXBjd2FsbGV0LmNvbnNlbnN1cy52MS5TaWduZWRXYWxsZXRDaGFuZ2USDQoFc3RhdGUYAiABKAkSDwoHYXR0ZW1wdBgDIAEoDRIMCgRjb2RlGAQgASgJEg8KB21lc3NhZ2UYBSABKAkSFQoNY2hhbmdlZF9hdF9tcxgGIAEoBCJiCglCYW5SZWNvcmQSDwoHbm9kZV9pZBgBIAEoCRIMCgRraW5kGAIgASgJEg4KBmRldGFpbBgDIAEoCRIUCgxiYW5uZWRfYXRfbXMYBCABKAQSEAoIZXZpZGVuY2UYBSADKAwq+QEKBVBoYXNlEhUKEVBIQVNFX1VOU1BFQ0lGSUVEEAASEQoNUEhBU0VfQ1JFQVRFRBABEhAKDFBIQVNFX1ZPVElORxACEhIKDlBIQVNFX0FQUFJPVkVEEAMSEQoNUEhBU0VfU0lHTklORxAEEhAKDFBIQVNFX1NJR05FRBAFEhYKElBIQVNFX0JST0FEQ0FTVElORxAGEhMKD1BIQVNFX0JST0FEQ0FTVBAHEhMKD1BIQVNFX0NPTkZJUk1FRBAIEhIKDlBIQVNFX1JFSkVDVEVEEAkSEwoPUEhBU0VfVElNRURfT1VUEAoSEAoMUEhBU0VfRkFJTEVEEAtiBnByb3RvMw", [file_mpcwallet_consensus_v1_consensus, file_mpcwallet_consensus_v1_wallet_change]);
 
 /**
  * A coordinator's record of one payment, rewritten at every transition.
@@ -299,6 +301,20 @@ export type WalletRecord = Message<"mpcwallet.consensus.v1.WalletRecord"> & {
    * @generated from field: bytes public_key_package = 10;
    */
   publicKeyPackage: Uint8Array;
+
+  /**
+   * Grows with each refresh or reshare.
+   *
+   * @generated from field: uint32 epoch = 11;
+   */
+  epoch: number;
+
+  /**
+   * Of the public key package, 32 bytes; empty in records of older versions.
+   *
+   * @generated from field: bytes key_digest = 12;
+   */
+  keyDigest: Uint8Array;
 };
 
 /**
@@ -307,6 +323,56 @@ export type WalletRecord = Message<"mpcwallet.consensus.v1.WalletRecord"> & {
  */
 export const WalletRecordSchema: GenMessage<WalletRecord> = /*@__PURE__*/
   messageDesc(file_mpcwallet_consensus_v1_record, 4);
+
+/**
+ * A coordinator's record of a refresh or reshare; the newest one of its wallet is kept.
+ *
+ * @generated from message mpcwallet.consensus.v1.WalletChangeRecord
+ */
+export type WalletChangeRecord = Message<"mpcwallet.consensus.v1.WalletChangeRecord"> & {
+  /**
+   * @generated from field: mpcwallet.consensus.v1.SignedWalletChange change = 1;
+   */
+  change?: SignedWalletChange | undefined;
+
+  /**
+   * "running", "switched" or "abandoned".
+   *
+   * @generated from field: string state = 2;
+   */
+  state: string;
+
+  /**
+   * Tries so far.
+   *
+   * @generated from field: uint32 attempt = 3;
+   */
+  attempt: number;
+
+  /**
+   * Why it was abandoned, or why the last try failed; empty when nothing failed.
+   *
+   * @generated from field: string code = 4;
+   */
+  code: string;
+
+  /**
+   * @generated from field: string message = 5;
+   */
+  message: string;
+
+  /**
+   * @generated from field: uint64 changed_at_ms = 6;
+   */
+  changedAtMs: bigint;
+};
+
+/**
+ * Describes the message mpcwallet.consensus.v1.WalletChangeRecord.
+ * Use `create(WalletChangeRecordSchema)` to create a new message.
+ */
+export const WalletChangeRecordSchema: GenMessage<WalletChangeRecord> = /*@__PURE__*/
+  messageDesc(file_mpcwallet_consensus_v1_record, 5);
 
 /**
  * A node that was proved to break the rules, as nodes and coordinators remember it.
@@ -351,7 +417,7 @@ export type BanRecord = Message<"mpcwallet.consensus.v1.BanRecord"> & {
  * Use `create(BanRecordSchema)` to create a new message.
  */
 export const BanRecordSchema: GenMessage<BanRecord> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_consensus_v1_record, 5);
+  messageDesc(file_mpcwallet_consensus_v1_record, 6);
 
 /**
  * Where a payment stands.

@@ -8,6 +8,8 @@ import type { GenEnum, GenFile, GenMessage, GenService } from "@bufbuild/protobu
 import { enumDesc, fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
 import type { ApprovalCertificate, Ballot, PaymentProposal } from "../../consensus/v1/consensus_pb.js";
 import { file_mpcwallet_consensus_v1_consensus } from "../../consensus/v1/consensus_pb.js";
+import type { AbandonedStatement, PreparedStatement, SignedWalletChange, SwitchCertificate } from "../../consensus/v1/wallet_change_pb.js";
+import { file_mpcwallet_consensus_v1_wallet_change } from "../../consensus/v1/wallet_change_pb.js";
 import type { Evidence } from "../../session/v1/session_pb.js";
 import { file_mpcwallet_session_v1_session } from "../../session/v1/session_pb.js";
 import type { Message } from "@bufbuild/protobuf";
@@ -16,7 +18,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file mpcwallet/peer/v1/peer.proto.
  */
 export const file_mpcwallet_peer_v1_peer: GenFile = /*@__PURE__*/
-  fileDesc("ChxtcGN3YWxsZXQvcGVlci92MS9wZWVyLnByb3RvEhFtcGN3YWxsZXQucGVlci52MSIeCgtQaW5nUmVxdWVzdBIPCgdwYXlsb2FkGAEgASgMIjAKDFBpbmdSZXNwb25zZRIPCgdwYXlsb2FkGAEgASgMEg8KB3RpbWVfbXMYAiABKAQiEgoQR2V0U3RhdHVzUmVxdWVzdCKKAQoRR2V0U3RhdHVzUmVzcG9uc2USDwoHbm9kZV9pZBgBIAEoCRIPCgd2ZXJzaW9uGAIgASgJEhEKCXVwdGltZV9tcxgDIAEoBBIsCgVwZWVycxgEIAMoCzIdLm1wY3dhbGxldC5wZWVyLnYxLlBlZXJTdGF0dXMSEgoKd2FsbGV0X2lkcxgFIAMoCSJ4CgpQZWVyU3RhdHVzEg8KB25vZGVfaWQYASABKAkSMQoFc3RhdGUYAiABKA4yIi5tcGN3YWxsZXQucGVlci52MS5Db25uZWN0aW9uU3RhdGUSEgoKcnR0X3A1MF91cxgDIAEoBBISCgpydHRfcDk5X3VzGAQgASgEIo0BCgpXYWxsZXRTcGVjEhEKCXdhbGxldF9pZBgBIAEoCRIMCgRuYW1lGAIgASgJEikKBnNjaGVtZRgDIAEoDjIZLm1wY3dhbGxldC5wZWVyLnYxLlNjaGVtZRIRCgl0aHJlc2hvbGQYBCABKA0SDwoHcGFydGllcxgFIAMoCRIPCgduZXR3b3JrGAYgASgJIlcKEkdlbmVyYXRlS2V5UmVxdWVzdBISCgpzZXNzaW9uX2lkGAEgASgMEi0KBndhbGxldBgCIAEoCzIdLm1wY3dhbGxldC5wZWVyLnYxLldhbGxldFNwZWMibAoTR2VuZXJhdGVLZXlSZXNwb25zZRIRCglncm91cF9rZXkYASABKAwSEgoKY2hhaW5fY29kZRgCIAEoDBISCgprZXlfZGlnZXN0GAMgASgMEhoKEnB1YmxpY19rZXlfcGFja2FnZRgEIAEoDCIqChVQcmVwYXJlQXV4SW5mb1JlcXVlc3QSEQoJd2FsbGV0X2lkGAEgASgJIhgKFlByZXBhcmVBdXhJbmZvUmVzcG9uc2UiPwoWR2VuZXJhdGVBdXhJbmZvUmVxdWVzdBISCgpzZXNzaW9uX2lkGAEgASgMEhEKCXdhbGxldF9pZBgCIAEoCSIrChdHZW5lcmF0ZUF1eEluZm9SZXNwb25zZRIQCghlcG9jaF9pZBgBIAEoDCJXCg5QcmVzaWduUmVxdWVzdBISCgpzZXNzaW9uX2lkGAEgASgMEhEKCXdhbGxldF9pZBgCIAEoCRIPCgdzaWduZXJzGAMgAygNEg0KBWNvdW50GAQgASgNIisKD1ByZXNpZ25SZXNwb25zZRIYChBwcmVzaWduYXR1cmVfaWRzGAEgAygMIi0KGExpc3RQcmVzaWduYXR1cmVzUmVxdWVzdBIRCgl3YWxsZXRfaWQYASABKAkiWgoZTGlzdFByZXNpZ25hdHVyZXNSZXNwb25zZRI9Cg1wcmVzaWduYXR1cmVzGAEgAygLMiYubXBjd2FsbGV0LnBlZXIudjEuV2FpdGluZ1ByZXNpZ25hdHVyZSIyChNXYWl0aW5nUHJlc2lnbmF0dXJlEgoKAmlkGAEgASgMEg8KB3NpZ25lcnMYAiADKA0i0AEKElNpZ25QYXltZW50UmVxdWVzdBISCgpzZXNzaW9uX2lkGAEgASgMEjkKCHByb3Bvc2FsGAIgASgLMicubXBjd2FsbGV0LmNvbnNlbnN1cy52MS5QYXltZW50UHJvcG9zYWwSQAoLY2VydGlmaWNhdGUYAyABKAsyKy5tcGN3YWxsZXQuY29uc2Vuc3VzLnYxLkFwcHJvdmFsQ2VydGlmaWNhdGUSDwoHc2lnbmVycxgEIAMoDRIYChBwcmVzaWduYXR1cmVfaWRzGAUgAygMIlsKE1NpZ25QYXltZW50UmVzcG9uc2USEgoKc2lnbmF0dXJlcxgBIAMoDBIwCghldmlkZW5jZRgCIAMoCzIeLm1wY3dhbGxldC5zZXNzaW9uLnYxLkV2aWRlbmNlIkEKD0V4Y2hhbmdlUmVxdWVzdBIuCgVmcmFtZRgBIAEoCzIfLm1wY3dhbGxldC5wZWVyLnYxLlNlc3Npb25GcmFtZSJCChBFeGNoYW5nZVJlc3BvbnNlEi4KBWZyYW1lGAEgASgLMh8ubXBjd2FsbGV0LnBlZXIudjEuU2Vzc2lvbkZyYW1lImAKDFNlc3Npb25GcmFtZRI0CgdvcGVuaW5nGAEgASgLMiEubXBjd2FsbGV0LnBlZXIudjEuU2Vzc2lvbk9wZW5pbmdIABISCghlbnZlbG9wZRgCIAEoDEgAQgYKBGtpbmQiJAoOU2Vzc2lvbk9wZW5pbmcSEgoKc2Vzc2lvbl9pZBgBIAEoDCJICgtWb3RlUmVxdWVzdBI5Cghwcm9wb3NhbBgBIAEoCzInLm1wY3dhbGxldC5jb25zZW5zdXMudjEuUGF5bWVudFByb3Bvc2FsIj4KDFZvdGVSZXNwb25zZRIuCgZiYWxsb3QYASABKAsyHi5tcGN3YWxsZXQuY29uc2Vuc3VzLnYxLkJhbGxvdCJLCg1Ob3RpZnlSZXF1ZXN0EhIKCnJlcXVlc3RfaWQYASABKAkSDAoEdHhpZBgCIAEoCRIYChBjb25maXJtZWRfaGVpZ2h0GAMgASgEIhAKDk5vdGlmeVJlc3BvbnNlIooBCgtGYXVsdERldGFpbBIqCgRraW5kGAEgASgOMhwubXBjd2FsbGV0LnBlZXIudjEuRmF1bHRLaW5kEgwKBGNvZGUYAiABKAkSDwoHcGFydGllcxgDIAMoCRIwCghldmlkZW5jZRgEIAMoCzIeLm1wY3dhbGxldC5zZXNzaW9uLnYxLkV2aWRlbmNlKsYBCg9Db25uZWN0aW9uU3RhdGUSIAocQ09OTkVDVElPTl9TVEFURV9VTlNQRUNJRklFRBAAEhkKFUNPTk5FQ1RJT05fU1RBVEVfSURMRRABEh8KG0NPTk5FQ1RJT05fU1RBVEVfQ09OTkVDVElORxACEhsKF0NPTk5FQ1RJT05fU1RBVEVfQUNUSVZFEAMSHQoZQ09OTkVDVElPTl9TVEFURV9ERUdSQURFRBAEEhkKFUNPTk5FQ1RJT05fU1RBVEVfREVBRBAFKkYKBlNjaGVtZRIWChJTQ0hFTUVfVU5TUEVDSUZJRUQQABIQCgxTQ0hFTUVfRlJPU1QQARISCg5TQ0hFTUVfQ0dHTVAyNBACKqwBCglGYXVsdEtpbmQSGgoWRkFVTFRfS0lORF9VTlNQRUNJRklFRBAAEhwKGEZBVUxUX0tJTkRfSU5WQUxJRF9JTlBVVBABEhoKFkZBVUxUX0tJTkRfVU5BVkFJTEFCTEUQAhIZChVGQVVMVF9LSU5EX1BFRVJfRkFVTFQQAxIaChZGQVVMVF9LSU5EX1BFRVJfU0lMRU5UEAQSEgoORkFVTFRfS0lORF9CVUcQBTKxAQoOQ29udHJvbFNlcnZpY2USRwoEUGluZxIeLm1wY3dhbGxldC5wZWVyLnYxLlBpbmdSZXF1ZXN0Gh8ubXBjd2FsbGV0LnBlZXIudjEuUGluZ1Jlc3BvbnNlElYKCUdldFN0YXR1cxIjLm1wY3dhbGxldC5wZWVyLnYxLkdldFN0YXR1c1JlcXVlc3QaJC5tcGN3YWxsZXQucGVlci52MS5HZXRTdGF0dXNSZXNwb25zZTK4BQoOU2Vzc2lvblNlcnZpY2USXAoLR2VuZXJhdGVLZXkSJS5tcGN3YWxsZXQucGVlci52MS5HZW5lcmF0ZUtleVJlcXVlc3QaJi5tcGN3YWxsZXQucGVlci52MS5HZW5lcmF0ZUtleVJlc3BvbnNlEmUKDlByZXBhcmVBdXhJbmZvEigubXBjd2FsbGV0LnBlZXIudjEuUHJlcGFyZUF1eEluZm9SZXF1ZXN0GikubXBjd2FsbGV0LnBlZXIudjEuUHJlcGFyZUF1eEluZm9SZXNwb25zZRJoCg9HZW5lcmF0ZUF1eEluZm8SKS5tcGN3YWxsZXQucGVlci52MS5HZW5lcmF0ZUF1eEluZm9SZXF1ZXN0GioubXBjd2FsbGV0LnBlZXIudjEuR2VuZXJhdGVBdXhJbmZvUmVzcG9uc2USUAoHUHJlc2lnbhIhLm1wY3dhbGxldC5wZWVyLnYxLlByZXNpZ25SZXF1ZXN0GiIubXBjd2FsbGV0LnBlZXIudjEuUHJlc2lnblJlc3BvbnNlEm4KEUxpc3RQcmVzaWduYXR1cmVzEisubXBjd2FsbGV0LnBlZXIudjEuTGlzdFByZXNpZ25hdHVyZXNSZXF1ZXN0GiwubXBjd2FsbGV0LnBlZXIudjEuTGlzdFByZXNpZ25hdHVyZXNSZXNwb25zZRJcCgtTaWduUGF5bWVudBIlLm1wY3dhbGxldC5wZWVyLnYxLlNpZ25QYXltZW50UmVxdWVzdBomLm1wY3dhbGxldC5wZWVyLnYxLlNpZ25QYXltZW50UmVzcG9uc2USVwoIRXhjaGFuZ2USIi5tcGN3YWxsZXQucGVlci52MS5FeGNoYW5nZVJlcXVlc3QaIy5tcGN3YWxsZXQucGVlci52MS5FeGNoYW5nZVJlc3BvbnNlKAEwATKqAQoQQ29uc2Vuc3VzU2VydmljZRJHCgRWb3RlEh4ubXBjd2FsbGV0LnBlZXIudjEuVm90ZVJlcXVlc3QaHy5tcGN3YWxsZXQucGVlci52MS5Wb3RlUmVzcG9uc2USTQoGTm90aWZ5EiAubXBjd2FsbGV0LnBlZXIudjEuTm90aWZ5UmVxdWVzdBohLm1wY3dhbGxldC5wZWVyLnYxLk5vdGlmeVJlc3BvbnNlYgZwcm90bzM", [file_mpcwallet_consensus_v1_consensus, file_mpcwallet_session_v1_session]);
+  fileDesc("ChxtcGN3YWxsZXQvcGVlci92MS9wZWVyLnByb3RvEhFtcGN3YWxsZXQucGVlci52MSIeCgtQaW5nUmVxdWVzdBIPCgdwYXlsb2FkGAEgASgMIjAKDFBpbmdSZXNwb25zZRIPCgdwYXlsb2FkGAEgASgMEg8KB3RpbWVfbXMYAiABKAQiEgoQR2V0U3RhdHVzUmVxdWVzdCKlAgoRR2V0U3RhdHVzUmVzcG9uc2USDwoHbm9kZV9pZBgBIAEoCRIPCgd2ZXJzaW9uGAIgASgJEhEKCXVwdGltZV9tcxgDIAEoBBIsCgVwZWVycxgEIAMoCzIdLm1wY3dhbGxldC5wZWVyLnYxLlBlZXJTdGF0dXMSEgoKd2FsbGV0X2lkcxgFIAMoCRIvCgZsZWRnZXIYBiABKAsyHy5tcGN3YWxsZXQucGVlci52MS5MZWRnZXJTdGF0dXMSMgoGcHJpbWVzGAggASgLMiIubXBjd2FsbGV0LnBlZXIudjEuUHJpbWVQb29sU3RhdHVzEjQKCGF1eF9pbmZvGAkgAygLMiIubXBjd2FsbGV0LnBlZXIudjEuQXV4SW5mb1Byb2dyZXNzIlAKD1ByaW1lUG9vbFN0YXR1cxINCgVyZWFkeRgBIAEoDRIPCgdkcmF3aW5nGAIgASgIEg0KBWZvdW5kGAMgASgNEg4KBnRlc3RlZBgEIAEoDSJBCg9BdXhJbmZvUHJvZ3Jlc3MSEQoJd2FsbGV0X2lkGAEgASgJEgwKBHN0ZXAYAiABKA0SDQoFc3RlcHMYAyABKA0ikAEKDExlZGdlclN0YXR1cxIRCgljb25maXJtZWQYASABKAgSEQoJYXZhaWxhYmxlGAIgASgNEgwKBHVzZWQYAyABKAQSDgoGZmFpbGVkGAQgASgEEg8KB2V4cGlyZWQYBSABKAQSFAoMYnVybmVkX2F0X21zGAYgASgEEhUKDWJ1cm5lZF9yZWFzb24YByABKAkieAoKUGVlclN0YXR1cxIPCgdub2RlX2lkGAEgASgJEjEKBXN0YXRlGAIgASgOMiIubXBjd2FsbGV0LnBlZXIudjEuQ29ubmVjdGlvblN0YXRlEhIKCnJ0dF9wNTBfdXMYAyABKAQSEgoKcnR0X3A5OV91cxgEIAEoBCKNAQoKV2FsbGV0U3BlYxIRCgl3YWxsZXRfaWQYASABKAkSDAoEbmFtZRgCIAEoCRIpCgZzY2hlbWUYAyABKA4yGS5tcGN3YWxsZXQucGVlci52MS5TY2hlbWUSEQoJdGhyZXNob2xkGAQgASgNEg8KB3BhcnRpZXMYBSADKAkSDwoHbmV0d29yaxgGIAEoCSJXChJHZW5lcmF0ZUtleVJlcXVlc3QSEgoKc2Vzc2lvbl9pZBgBIAEoDBItCgZ3YWxsZXQYAiABKAsyHS5tcGN3YWxsZXQucGVlci52MS5XYWxsZXRTcGVjImwKE0dlbmVyYXRlS2V5UmVzcG9uc2USEQoJZ3JvdXBfa2V5GAEgASgMEhIKCmNoYWluX2NvZGUYAiABKAwSEgoKa2V5X2RpZ2VzdBgDIAEoDBIaChJwdWJsaWNfa2V5X3BhY2thZ2UYBCABKAwiKgoVUHJlcGFyZUF1eEluZm9SZXF1ZXN0EhEKCXdhbGxldF9pZBgBIAEoCSIYChZQcmVwYXJlQXV4SW5mb1Jlc3BvbnNlIj8KFkdlbmVyYXRlQXV4SW5mb1JlcXVlc3QSEgoKc2Vzc2lvbl9pZBgBIAEoDBIRCgl3YWxsZXRfaWQYAiABKAkiKwoXR2VuZXJhdGVBdXhJbmZvUmVzcG9uc2USEAoIZXBvY2hfaWQYASABKAwiVwoOUHJlc2lnblJlcXVlc3QSEgoKc2Vzc2lvbl9pZBgBIAEoDBIRCgl3YWxsZXRfaWQYAiABKAkSDwoHc2lnbmVycxgDIAMoDRINCgVjb3VudBgEIAEoDSIrCg9QcmVzaWduUmVzcG9uc2USGAoQcHJlc2lnbmF0dXJlX2lkcxgBIAMoDCItChhMaXN0UHJlc2lnbmF0dXJlc1JlcXVlc3QSEQoJd2FsbGV0X2lkGAEgASgJIloKGUxpc3RQcmVzaWduYXR1cmVzUmVzcG9uc2USPQoNcHJlc2lnbmF0dXJlcxgBIAMoCzImLm1wY3dhbGxldC5wZWVyLnYxLldhaXRpbmdQcmVzaWduYXR1cmUiMgoTV2FpdGluZ1ByZXNpZ25hdHVyZRIKCgJpZBgBIAEoDBIPCgdzaWduZXJzGAIgAygNIvwBChJTaWduUGF5bWVudFJlcXVlc3QSEgoKc2Vzc2lvbl9pZBgBIAEoDBI5Cghwcm9wb3NhbBgCIAEoCzInLm1wY3dhbGxldC5jb25zZW5zdXMudjEuUGF5bWVudFByb3Bvc2FsEkAKC2NlcnRpZmljYXRlGAMgASgLMisubXBjd2FsbGV0LmNvbnNlbnN1cy52MS5BcHByb3ZhbENlcnRpZmljYXRlEg8KB3NpZ25lcnMYBCADKA0SGAoQcHJlc2lnbmF0dXJlX2lkcxgFIAMoDBIZCgx3YWxsZXRfZXBvY2gYBiABKA1IAIgBAUIPCg1fd2FsbGV0X2Vwb2NoIlsKE1NpZ25QYXltZW50UmVzcG9uc2USEgoKc2lnbmF0dXJlcxgBIAMoDBIwCghldmlkZW5jZRgCIAMoCzIeLm1wY3dhbGxldC5zZXNzaW9uLnYxLkV2aWRlbmNlIkEKD0V4Y2hhbmdlUmVxdWVzdBIuCgVmcmFtZRgBIAEoCzIfLm1wY3dhbGxldC5wZWVyLnYxLlNlc3Npb25GcmFtZSJCChBFeGNoYW5nZVJlc3BvbnNlEi4KBWZyYW1lGAEgASgLMh8ubXBjd2FsbGV0LnBlZXIudjEuU2Vzc2lvbkZyYW1lImAKDFNlc3Npb25GcmFtZRI0CgdvcGVuaW5nGAEgASgLMiEubXBjd2FsbGV0LnBlZXIudjEuU2Vzc2lvbk9wZW5pbmdIABISCghlbnZlbG9wZRgCIAEoDEgAQgYKBGtpbmQiJAoOU2Vzc2lvbk9wZW5pbmcSEgoKc2Vzc2lvbl9pZBgBIAEoDCJICgtWb3RlUmVxdWVzdBI5Cghwcm9wb3NhbBgBIAEoCzInLm1wY3dhbGxldC5jb25zZW5zdXMudjEuUGF5bWVudFByb3Bvc2FsIj4KDFZvdGVSZXNwb25zZRIuCgZiYWxsb3QYASABKAsyHi5tcGN3YWxsZXQuY29uc2Vuc3VzLnYxLkJhbGxvdCJLCg1Ob3RpZnlSZXF1ZXN0EhIKCnJlcXVlc3RfaWQYASABKAkSDAoEdHhpZBgCIAEoCRIYChBjb25maXJtZWRfaGVpZ2h0GAMgASgEIhAKDk5vdGlmeVJlc3BvbnNlIisKFkdldFdhbGxldENoYW5nZVJlcXVlc3QSEQoJd2FsbGV0X2lkGAEgASgJIsEBChdHZXRXYWxsZXRDaGFuZ2VSZXNwb25zZRINCgVob2xkcxgBIAEoCBINCgVlcG9jaBgCIAEoDRISCgprZXlfZGlnZXN0GAMgASgMEjcKB3BlbmRpbmcYBCABKAsyJi5tcGN3YWxsZXQucGVlci52MS5QZW5kaW5nV2FsbGV0Q2hhbmdlEjsKCHN3aXRjaGVkGAUgASgLMikubXBjd2FsbGV0LmNvbnNlbnN1cy52MS5Td2l0Y2hDZXJ0aWZpY2F0ZSLPAQoTUGVuZGluZ1dhbGxldENoYW5nZRI6CgZjaGFuZ2UYASABKAsyKi5tcGN3YWxsZXQuY29uc2Vuc3VzLnYxLlNpZ25lZFdhbGxldENoYW5nZRIPCgdhdHRlbXB0GAIgASgNEjwKCXN0YXRlbWVudBgDIAEoCzIpLm1wY3dhbGxldC5jb25zZW5zdXMudjEuUHJlcGFyZWRTdGF0ZW1lbnQSGgoScHVibGljX2tleV9wYWNrYWdlGAQgASgMEhEKCWFiYW5kb25lZBgFIAEoCCI/ChBXYWxsZXRDaGFuZ2VCYXNlEhoKEnB1YmxpY19rZXlfcGFja2FnZRgBIAEoDBIPCgdwYXJ0aWVzGAIgAygJIokBChhDaGVja1dhbGxldENoYW5nZVJlcXVlc3QSOgoGY2hhbmdlGAEgASgLMioubXBjd2FsbGV0LmNvbnNlbnN1cy52MS5TaWduZWRXYWxsZXRDaGFuZ2USMQoEYmFzZRgCIAEoCzIjLm1wY3dhbGxldC5wZWVyLnYxLldhbGxldENoYW5nZUJhc2UiGwoZQ2hlY2tXYWxsZXRDaGFuZ2VSZXNwb25zZSLBAQoaUHJlcGFyZVdhbGxldENoYW5nZVJlcXVlc3QSEgoKc2Vzc2lvbl9pZBgBIAEoDBI6CgZjaGFuZ2UYAiABKAsyKi5tcGN3YWxsZXQuY29uc2Vuc3VzLnYxLlNpZ25lZFdhbGxldENoYW5nZRIPCgdhdHRlbXB0GAMgASgNEjEKBGJhc2UYBCABKAsyIy5tcGN3YWxsZXQucGVlci52MS5XYWxsZXRDaGFuZ2VCYXNlEg8KB2RlYWxlcnMYBSADKA0idwobUHJlcGFyZVdhbGxldENoYW5nZVJlc3BvbnNlEjwKCXN0YXRlbWVudBgBIAEoCzIpLm1wY3dhbGxldC5jb25zZW5zdXMudjEuUHJlcGFyZWRTdGF0ZW1lbnQSGgoScHVibGljX2tleV9wYWNrYWdlGAIgASgMImkKGkFiYW5kb25XYWxsZXRDaGFuZ2VSZXF1ZXN0EjoKBmNoYW5nZRgBIAEoCzIqLm1wY3dhbGxldC5jb25zZW5zdXMudjEuU2lnbmVkV2FsbGV0Q2hhbmdlEg8KB2F0dGVtcHQYAiABKA0iXAobQWJhbmRvbldhbGxldENoYW5nZVJlc3BvbnNlEj0KCXN0YXRlbWVudBgBIAEoCzIqLm1wY3dhbGxldC5jb25zZW5zdXMudjEuQWJhbmRvbmVkU3RhdGVtZW50IpQBChdEcm9wV2FsbGV0Q2hhbmdlUmVxdWVzdBI6CgZjaGFuZ2UYASABKAsyKi5tcGN3YWxsZXQuY29uc2Vuc3VzLnYxLlNpZ25lZFdhbGxldENoYW5nZRI9CglzdGF0ZW1lbnQYAiABKAsyKi5tcGN3YWxsZXQuY29uc2Vuc3VzLnYxLkFiYW5kb25lZFN0YXRlbWVudCIaChhEcm9wV2FsbGV0Q2hhbmdlUmVzcG9uc2UiVQoTU3dpdGNoV2FsbGV0UmVxdWVzdBI+CgtjZXJ0aWZpY2F0ZRgBIAEoCzIpLm1wY3dhbGxldC5jb25zZW5zdXMudjEuU3dpdGNoQ2VydGlmaWNhdGUiKgoUU3dpdGNoV2FsbGV0UmVzcG9uc2USEgoKa2V5X2RpZ2VzdBgBIAEoDCKKAQoLRmF1bHREZXRhaWwSKgoEa2luZBgBIAEoDjIcLm1wY3dhbGxldC5wZWVyLnYxLkZhdWx0S2luZBIMCgRjb2RlGAIgASgJEg8KB3BhcnRpZXMYAyADKAkSMAoIZXZpZGVuY2UYBCADKAsyHi5tcGN3YWxsZXQuc2Vzc2lvbi52MS5FdmlkZW5jZSrGAQoPQ29ubmVjdGlvblN0YXRlEiAKHENPTk5FQ1RJT05fU1RBVEVfVU5TUEVDSUZJRUQQABIZChVDT05ORUNUSU9OX1NUQVRFX0lETEUQARIfChtDT05ORUNUSU9OX1NUQVRFX0NPTk5FQ1RJTkcQAhIbChdDT05ORUNUSU9OX1NUQVRFX0FDVElWRRADEh0KGUNPTk5FQ1RJT05fU1RBVEVfREVHUkFERUQQBBIZChVDT05ORUNUSU9OX1NUQVRFX0RFQUQQBSpGCgZTY2hlbWUSFgoSU0NIRU1FX1VOU1BFQ0lGSUVEEAASEAoMU0NIRU1FX0ZST1NUEAESEgoOU0NIRU1FX0NHR01QMjQQAiqsAQoJRmF1bHRLaW5kEhoKFkZBVUxUX0tJTkRfVU5TUEVDSUZJRUQQABIcChhGQVVMVF9LSU5EX0lOVkFMSURfSU5QVVQQARIaChZGQVVMVF9LSU5EX1VOQVZBSUxBQkxFEAISGQoVRkFVTFRfS0lORF9QRUVSX0ZBVUxUEAMSGgoWRkFVTFRfS0lORF9QRUVSX1NJTEVOVBAEEhIKDkZBVUxUX0tJTkRfQlVHEAUyuwEKDkNvbnRyb2xTZXJ2aWNlEkwKBFBpbmcSHi5tcGN3YWxsZXQucGVlci52MS5QaW5nUmVxdWVzdBofLm1wY3dhbGxldC5wZWVyLnYxLlBpbmdSZXNwb25zZSIDkAIBElsKCUdldFN0YXR1cxIjLm1wY3dhbGxldC5wZWVyLnYxLkdldFN0YXR1c1JlcXVlc3QaJC5tcGN3YWxsZXQucGVlci52MS5HZXRTdGF0dXNSZXNwb25zZSIDkAIBMr0FCg5TZXNzaW9uU2VydmljZRJcCgtHZW5lcmF0ZUtleRIlLm1wY3dhbGxldC5wZWVyLnYxLkdlbmVyYXRlS2V5UmVxdWVzdBomLm1wY3dhbGxldC5wZWVyLnYxLkdlbmVyYXRlS2V5UmVzcG9uc2USZQoOUHJlcGFyZUF1eEluZm8SKC5tcGN3YWxsZXQucGVlci52MS5QcmVwYXJlQXV4SW5mb1JlcXVlc3QaKS5tcGN3YWxsZXQucGVlci52MS5QcmVwYXJlQXV4SW5mb1Jlc3BvbnNlEmgKD0dlbmVyYXRlQXV4SW5mbxIpLm1wY3dhbGxldC5wZWVyLnYxLkdlbmVyYXRlQXV4SW5mb1JlcXVlc3QaKi5tcGN3YWxsZXQucGVlci52MS5HZW5lcmF0ZUF1eEluZm9SZXNwb25zZRJQCgdQcmVzaWduEiEubXBjd2FsbGV0LnBlZXIudjEuUHJlc2lnblJlcXVlc3QaIi5tcGN3YWxsZXQucGVlci52MS5QcmVzaWduUmVzcG9uc2UScwoRTGlzdFByZXNpZ25hdHVyZXMSKy5tcGN3YWxsZXQucGVlci52MS5MaXN0UHJlc2lnbmF0dXJlc1JlcXVlc3QaLC5tcGN3YWxsZXQucGVlci52MS5MaXN0UHJlc2lnbmF0dXJlc1Jlc3BvbnNlIgOQAgESXAoLU2lnblBheW1lbnQSJS5tcGN3YWxsZXQucGVlci52MS5TaWduUGF5bWVudFJlcXVlc3QaJi5tcGN3YWxsZXQucGVlci52MS5TaWduUGF5bWVudFJlc3BvbnNlElcKCEV4Y2hhbmdlEiIubXBjd2FsbGV0LnBlZXIudjEuRXhjaGFuZ2VSZXF1ZXN0GiMubXBjd2FsbGV0LnBlZXIudjEuRXhjaGFuZ2VSZXNwb25zZSgBMAEyrwEKEENvbnNlbnN1c1NlcnZpY2USRwoEVm90ZRIeLm1wY3dhbGxldC5wZWVyLnYxLlZvdGVSZXF1ZXN0Gh8ubXBjd2FsbGV0LnBlZXIudjEuVm90ZVJlc3BvbnNlElIKBk5vdGlmeRIgLm1wY3dhbGxldC5wZWVyLnYxLk5vdGlmeVJlcXVlc3QaIS5tcGN3YWxsZXQucGVlci52MS5Ob3RpZnlSZXNwb25zZSIDkAICMqkFChNXYWxsZXRDaGFuZ2VTZXJ2aWNlEmgKD0dldFdhbGxldENoYW5nZRIpLm1wY3dhbGxldC5wZWVyLnYxLkdldFdhbGxldENoYW5nZVJlcXVlc3QaKi5tcGN3YWxsZXQucGVlci52MS5HZXRXYWxsZXRDaGFuZ2VSZXNwb25zZRJuChFDaGVja1dhbGxldENoYW5nZRIrLm1wY3dhbGxldC5wZWVyLnYxLkNoZWNrV2FsbGV0Q2hhbmdlUmVxdWVzdBosLm1wY3dhbGxldC5wZWVyLnYxLkNoZWNrV2FsbGV0Q2hhbmdlUmVzcG9uc2USdAoTUHJlcGFyZVdhbGxldENoYW5nZRItLm1wY3dhbGxldC5wZWVyLnYxLlByZXBhcmVXYWxsZXRDaGFuZ2VSZXF1ZXN0Gi4ubXBjd2FsbGV0LnBlZXIudjEuUHJlcGFyZVdhbGxldENoYW5nZVJlc3BvbnNlEnQKE0FiYW5kb25XYWxsZXRDaGFuZ2USLS5tcGN3YWxsZXQucGVlci52MS5BYmFuZG9uV2FsbGV0Q2hhbmdlUmVxdWVzdBouLm1wY3dhbGxldC5wZWVyLnYxLkFiYW5kb25XYWxsZXRDaGFuZ2VSZXNwb25zZRJrChBEcm9wV2FsbGV0Q2hhbmdlEioubXBjd2FsbGV0LnBlZXIudjEuRHJvcFdhbGxldENoYW5nZVJlcXVlc3QaKy5tcGN3YWxsZXQucGVlci52MS5Ecm9wV2FsbGV0Q2hhbmdlUmVzcG9uc2USXwoMU3dpdGNoV2FsbGV0EiYubXBjd2FsbGV0LnBlZXIudjEuU3dpdGNoV2FsbGV0UmVxdWVzdBonLm1wY3dhbGxldC5wZWVyLnYxLlN3aXRjaFdhbGxldFJlc3BvbnNlYgZwcm90bzM", [file_mpcwallet_consensus_v1_consensus, file_mpcwallet_consensus_v1_wallet_change, file_mpcwallet_session_v1_session]);
 
 /**
  * @generated from message mpcwallet.peer.v1.PingRequest
@@ -100,6 +102,23 @@ export type GetStatusResponse = Message<"mpcwallet.peer.v1.GetStatusResponse"> &
    * @generated from field: repeated string wallet_ids = 5;
    */
   walletIds: string[];
+
+  /**
+   * @generated from field: mpcwallet.peer.v1.LedgerStatus ledger = 6;
+   */
+  ledger?: LedgerStatus | undefined;
+
+  /**
+   * @generated from field: mpcwallet.peer.v1.PrimePoolStatus primes = 8;
+   */
+  primes?: PrimePoolStatus | undefined;
+
+  /**
+   * Of the wallets whose auxiliary info is being made now.
+   *
+   * @generated from field: repeated mpcwallet.peer.v1.AuxInfoProgress aux_info = 9;
+   */
+  auxInfo: AuxInfoProgress[];
 };
 
 /**
@@ -108,6 +127,130 @@ export type GetStatusResponse = Message<"mpcwallet.peer.v1.GetStatusResponse"> &
  */
 export const GetStatusResponseSchema: GenMessage<GetStatusResponse> = /*@__PURE__*/
   messageDesc(file_mpcwallet_peer_v1_peer, 3);
+
+/**
+ * The primes that this node draws ahead, and how far the set is that it draws now.
+ *
+ * @generated from message mpcwallet.peer.v1.PrimePoolStatus
+ */
+export type PrimePoolStatus = Message<"mpcwallet.peer.v1.PrimePoolStatus"> & {
+  /**
+   * Sets at hand.
+   *
+   * @generated from field: uint32 ready = 1;
+   */
+  ready: number;
+
+  /**
+   * @generated from field: bool drawing = 2;
+   */
+  drawing: boolean;
+
+  /**
+   * Primes found of the four of a set; 0 when none is being drawn.
+   *
+   * @generated from field: uint32 found = 3;
+   */
+  found: number;
+
+  /**
+   * Candidates for safe primes tested so far.
+   *
+   * @generated from field: uint32 tested = 4;
+   */
+  tested: number;
+};
+
+/**
+ * Describes the message mpcwallet.peer.v1.PrimePoolStatus.
+ * Use `create(PrimePoolStatusSchema)` to create a new message.
+ */
+export const PrimePoolStatusSchema: GenMessage<PrimePoolStatus> = /*@__PURE__*/
+  messageDesc(file_mpcwallet_peer_v1_peer, 4);
+
+/**
+ * @generated from message mpcwallet.peer.v1.AuxInfoProgress
+ */
+export type AuxInfoProgress = Message<"mpcwallet.peer.v1.AuxInfoProgress"> & {
+  /**
+   * @generated from field: string wallet_id = 1;
+   */
+  walletId: string;
+
+  /**
+   * Steps whose messages this node has sent, 0 to `steps`.
+   *
+   * @generated from field: uint32 step = 2;
+   */
+  step: number;
+
+  /**
+   * @generated from field: uint32 steps = 3;
+   */
+  steps: number;
+};
+
+/**
+ * Describes the message mpcwallet.peer.v1.AuxInfoProgress.
+ * Use `create(AuxInfoProgressSchema)` to create a new message.
+ */
+export const AuxInfoProgressSchema: GenMessage<AuxInfoProgress> = /*@__PURE__*/
+  messageDesc(file_mpcwallet_peer_v1_peer, 5);
+
+/**
+ * Presignatures and nonces of a node, over all its wallets.
+ *
+ * @generated from message mpcwallet.peer.v1.LedgerStatus
+ */
+export type LedgerStatus = Message<"mpcwallet.peer.v1.LedgerStatus"> & {
+  /**
+   * False while the node does not know yet whether its ledger is the newest; it signs nothing from it then.
+   *
+   * @generated from field: bool confirmed = 1;
+   */
+  confirmed: boolean;
+
+  /**
+   * @generated from field: uint32 available = 2;
+   */
+  available: number;
+
+  /**
+   * @generated from field: uint64 used = 3;
+   */
+  used: bigint;
+
+  /**
+   * @generated from field: uint64 failed = 4;
+   */
+  failed: bigint;
+
+  /**
+   * @generated from field: uint64 expired = 5;
+   */
+  expired: bigint;
+
+  /**
+   * Unix milliseconds of the last time that the node burned its pool itself; 0 when it never did since it started.
+   *
+   * @generated from field: uint64 burned_at_ms = 6;
+   */
+  burnedAtMs: bigint;
+
+  /**
+   * Why, for example "ledger-behind".
+   *
+   * @generated from field: string burned_reason = 7;
+   */
+  burnedReason: string;
+};
+
+/**
+ * Describes the message mpcwallet.peer.v1.LedgerStatus.
+ * Use `create(LedgerStatusSchema)` to create a new message.
+ */
+export const LedgerStatusSchema: GenMessage<LedgerStatus> = /*@__PURE__*/
+  messageDesc(file_mpcwallet_peer_v1_peer, 6);
 
 /**
  * How one node sees one peer.
@@ -143,7 +286,7 @@ export type PeerStatus = Message<"mpcwallet.peer.v1.PeerStatus"> & {
  * Use `create(PeerStatusSchema)` to create a new message.
  */
 export const PeerStatusSchema: GenMessage<PeerStatus> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_peer_v1_peer, 4);
+  messageDesc(file_mpcwallet_peer_v1_peer, 7);
 
 /**
  * The wallet that is to be created. Every party must be given the same.
@@ -193,7 +336,7 @@ export type WalletSpec = Message<"mpcwallet.peer.v1.WalletSpec"> & {
  * Use `create(WalletSpecSchema)` to create a new message.
  */
 export const WalletSpecSchema: GenMessage<WalletSpec> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_peer_v1_peer, 5);
+  messageDesc(file_mpcwallet_peer_v1_peer, 8);
 
 /**
  * @generated from message mpcwallet.peer.v1.GenerateKeyRequest
@@ -217,7 +360,7 @@ export type GenerateKeyRequest = Message<"mpcwallet.peer.v1.GenerateKeyRequest">
  * Use `create(GenerateKeyRequestSchema)` to create a new message.
  */
 export const GenerateKeyRequestSchema: GenMessage<GenerateKeyRequest> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_peer_v1_peer, 6);
+  messageDesc(file_mpcwallet_peer_v1_peer, 9);
 
 /**
  * @generated from message mpcwallet.peer.v1.GenerateKeyResponse
@@ -258,7 +401,7 @@ export type GenerateKeyResponse = Message<"mpcwallet.peer.v1.GenerateKeyResponse
  * Use `create(GenerateKeyResponseSchema)` to create a new message.
  */
 export const GenerateKeyResponseSchema: GenMessage<GenerateKeyResponse> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_peer_v1_peer, 7);
+  messageDesc(file_mpcwallet_peer_v1_peer, 10);
 
 /**
  * @generated from message mpcwallet.peer.v1.PrepareAuxInfoRequest
@@ -275,7 +418,7 @@ export type PrepareAuxInfoRequest = Message<"mpcwallet.peer.v1.PrepareAuxInfoReq
  * Use `create(PrepareAuxInfoRequestSchema)` to create a new message.
  */
 export const PrepareAuxInfoRequestSchema: GenMessage<PrepareAuxInfoRequest> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_peer_v1_peer, 8);
+  messageDesc(file_mpcwallet_peer_v1_peer, 11);
 
 /**
  * @generated from message mpcwallet.peer.v1.PrepareAuxInfoResponse
@@ -288,7 +431,7 @@ export type PrepareAuxInfoResponse = Message<"mpcwallet.peer.v1.PrepareAuxInfoRe
  * Use `create(PrepareAuxInfoResponseSchema)` to create a new message.
  */
 export const PrepareAuxInfoResponseSchema: GenMessage<PrepareAuxInfoResponse> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_peer_v1_peer, 9);
+  messageDesc(file_mpcwallet_peer_v1_peer, 12);
 
 /**
  * @generated from message mpcwallet.peer.v1.GenerateAuxInfoRequest
@@ -312,7 +455,7 @@ export type GenerateAuxInfoRequest = Message<"mpcwallet.peer.v1.GenerateAuxInfoR
  * Use `create(GenerateAuxInfoRequestSchema)` to create a new message.
  */
 export const GenerateAuxInfoRequestSchema: GenMessage<GenerateAuxInfoRequest> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_peer_v1_peer, 10);
+  messageDesc(file_mpcwallet_peer_v1_peer, 13);
 
 /**
  * @generated from message mpcwallet.peer.v1.GenerateAuxInfoResponse
@@ -331,7 +474,7 @@ export type GenerateAuxInfoResponse = Message<"mpcwallet.peer.v1.GenerateAuxInfo
  * Use `create(GenerateAuxInfoResponseSchema)` to create a new message.
  */
 export const GenerateAuxInfoResponseSchema: GenMessage<GenerateAuxInfoResponse> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_peer_v1_peer, 11);
+  messageDesc(file_mpcwallet_peer_v1_peer, 14);
 
 /**
  * @generated from message mpcwallet.peer.v1.PresignRequest
@@ -369,7 +512,7 @@ export type PresignRequest = Message<"mpcwallet.peer.v1.PresignRequest"> & {
  * Use `create(PresignRequestSchema)` to create a new message.
  */
 export const PresignRequestSchema: GenMessage<PresignRequest> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_peer_v1_peer, 12);
+  messageDesc(file_mpcwallet_peer_v1_peer, 15);
 
 /**
  * @generated from message mpcwallet.peer.v1.PresignResponse
@@ -388,7 +531,7 @@ export type PresignResponse = Message<"mpcwallet.peer.v1.PresignResponse"> & {
  * Use `create(PresignResponseSchema)` to create a new message.
  */
 export const PresignResponseSchema: GenMessage<PresignResponse> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_peer_v1_peer, 13);
+  messageDesc(file_mpcwallet_peer_v1_peer, 16);
 
 /**
  * @generated from message mpcwallet.peer.v1.ListPresignaturesRequest
@@ -405,7 +548,7 @@ export type ListPresignaturesRequest = Message<"mpcwallet.peer.v1.ListPresignatu
  * Use `create(ListPresignaturesRequestSchema)` to create a new message.
  */
 export const ListPresignaturesRequestSchema: GenMessage<ListPresignaturesRequest> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_peer_v1_peer, 14);
+  messageDesc(file_mpcwallet_peer_v1_peer, 17);
 
 /**
  * @generated from message mpcwallet.peer.v1.ListPresignaturesResponse
@@ -424,7 +567,7 @@ export type ListPresignaturesResponse = Message<"mpcwallet.peer.v1.ListPresignat
  * Use `create(ListPresignaturesResponseSchema)` to create a new message.
  */
 export const ListPresignaturesResponseSchema: GenMessage<ListPresignaturesResponse> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_peer_v1_peer, 15);
+  messageDesc(file_mpcwallet_peer_v1_peer, 18);
 
 /**
  * A presignature, or a signer's nonces for one message, without the secret.
@@ -452,7 +595,7 @@ export type WaitingPresignature = Message<"mpcwallet.peer.v1.WaitingPresignature
  * Use `create(WaitingPresignatureSchema)` to create a new message.
  */
 export const WaitingPresignatureSchema: GenMessage<WaitingPresignature> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_peer_v1_peer, 16);
+  messageDesc(file_mpcwallet_peer_v1_peer, 19);
 
 /**
  * @generated from message mpcwallet.peer.v1.SignPaymentRequest
@@ -489,6 +632,13 @@ export type SignPaymentRequest = Message<"mpcwallet.peer.v1.SignPaymentRequest">
    * @generated from field: repeated bytes presignature_ids = 5;
    */
   presignatureIds: Uint8Array[];
+
+  /**
+   * Epoch of the wallet's shares that the coordinator knows; a node of another epoch refuses at once.
+   *
+   * @generated from field: optional uint32 wallet_epoch = 6;
+   */
+  walletEpoch?: number | undefined;
 };
 
 /**
@@ -496,7 +646,7 @@ export type SignPaymentRequest = Message<"mpcwallet.peer.v1.SignPaymentRequest">
  * Use `create(SignPaymentRequestSchema)` to create a new message.
  */
 export const SignPaymentRequestSchema: GenMessage<SignPaymentRequest> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_peer_v1_peer, 17);
+  messageDesc(file_mpcwallet_peer_v1_peer, 20);
 
 /**
  * @generated from message mpcwallet.peer.v1.SignPaymentResponse
@@ -522,7 +672,7 @@ export type SignPaymentResponse = Message<"mpcwallet.peer.v1.SignPaymentResponse
  * Use `create(SignPaymentResponseSchema)` to create a new message.
  */
 export const SignPaymentResponseSchema: GenMessage<SignPaymentResponse> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_peer_v1_peer, 18);
+  messageDesc(file_mpcwallet_peer_v1_peer, 21);
 
 /**
  * @generated from message mpcwallet.peer.v1.ExchangeRequest
@@ -539,7 +689,7 @@ export type ExchangeRequest = Message<"mpcwallet.peer.v1.ExchangeRequest"> & {
  * Use `create(ExchangeRequestSchema)` to create a new message.
  */
 export const ExchangeRequestSchema: GenMessage<ExchangeRequest> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_peer_v1_peer, 19);
+  messageDesc(file_mpcwallet_peer_v1_peer, 22);
 
 /**
  * @generated from message mpcwallet.peer.v1.ExchangeResponse
@@ -556,7 +706,7 @@ export type ExchangeResponse = Message<"mpcwallet.peer.v1.ExchangeResponse"> & {
  * Use `create(ExchangeResponseSchema)` to create a new message.
  */
 export const ExchangeResponseSchema: GenMessage<ExchangeResponse> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_peer_v1_peer, 20);
+  messageDesc(file_mpcwallet_peer_v1_peer, 23);
 
 /**
  * @generated from message mpcwallet.peer.v1.SessionFrame
@@ -589,7 +739,7 @@ export type SessionFrame = Message<"mpcwallet.peer.v1.SessionFrame"> & {
  * Use `create(SessionFrameSchema)` to create a new message.
  */
 export const SessionFrameSchema: GenMessage<SessionFrame> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_peer_v1_peer, 21);
+  messageDesc(file_mpcwallet_peer_v1_peer, 24);
 
 /**
  * @generated from message mpcwallet.peer.v1.SessionOpening
@@ -606,7 +756,7 @@ export type SessionOpening = Message<"mpcwallet.peer.v1.SessionOpening"> & {
  * Use `create(SessionOpeningSchema)` to create a new message.
  */
 export const SessionOpeningSchema: GenMessage<SessionOpening> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_peer_v1_peer, 22);
+  messageDesc(file_mpcwallet_peer_v1_peer, 25);
 
 /**
  * @generated from message mpcwallet.peer.v1.VoteRequest
@@ -623,7 +773,7 @@ export type VoteRequest = Message<"mpcwallet.peer.v1.VoteRequest"> & {
  * Use `create(VoteRequestSchema)` to create a new message.
  */
 export const VoteRequestSchema: GenMessage<VoteRequest> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_peer_v1_peer, 23);
+  messageDesc(file_mpcwallet_peer_v1_peer, 26);
 
 /**
  * @generated from message mpcwallet.peer.v1.VoteResponse
@@ -640,7 +790,7 @@ export type VoteResponse = Message<"mpcwallet.peer.v1.VoteResponse"> & {
  * Use `create(VoteResponseSchema)` to create a new message.
  */
 export const VoteResponseSchema: GenMessage<VoteResponse> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_peer_v1_peer, 24);
+  messageDesc(file_mpcwallet_peer_v1_peer, 27);
 
 /**
  * @generated from message mpcwallet.peer.v1.NotifyRequest
@@ -671,7 +821,7 @@ export type NotifyRequest = Message<"mpcwallet.peer.v1.NotifyRequest"> & {
  * Use `create(NotifyRequestSchema)` to create a new message.
  */
 export const NotifyRequestSchema: GenMessage<NotifyRequest> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_peer_v1_peer, 25);
+  messageDesc(file_mpcwallet_peer_v1_peer, 28);
 
 /**
  * @generated from message mpcwallet.peer.v1.NotifyResponse
@@ -684,7 +834,356 @@ export type NotifyResponse = Message<"mpcwallet.peer.v1.NotifyResponse"> & {
  * Use `create(NotifyResponseSchema)` to create a new message.
  */
 export const NotifyResponseSchema: GenMessage<NotifyResponse> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_peer_v1_peer, 26);
+  messageDesc(file_mpcwallet_peer_v1_peer, 29);
+
+/**
+ * @generated from message mpcwallet.peer.v1.GetWalletChangeRequest
+ */
+export type GetWalletChangeRequest = Message<"mpcwallet.peer.v1.GetWalletChangeRequest"> & {
+  /**
+   * @generated from field: string wallet_id = 1;
+   */
+  walletId: string;
+};
+
+/**
+ * Describes the message mpcwallet.peer.v1.GetWalletChangeRequest.
+ * Use `create(GetWalletChangeRequestSchema)` to create a new message.
+ */
+export const GetWalletChangeRequestSchema: GenMessage<GetWalletChangeRequest> = /*@__PURE__*/
+  messageDesc(file_mpcwallet_peer_v1_peer, 30);
+
+/**
+ * @generated from message mpcwallet.peer.v1.GetWalletChangeResponse
+ */
+export type GetWalletChangeResponse = Message<"mpcwallet.peer.v1.GetWalletChangeResponse"> & {
+  /**
+   * Whether this node holds a share that signs.
+   *
+   * @generated from field: bool holds = 1;
+   */
+  holds: boolean;
+
+  /**
+   * Of the share that signs; 0 when there is none.
+   *
+   * @generated from field: uint32 epoch = 2;
+   */
+  epoch: number;
+
+  /**
+   * Of the share that signs, 32 bytes; empty when there is none.
+   *
+   * @generated from field: bytes key_digest = 3;
+   */
+  keyDigest: Uint8Array;
+
+  /**
+   * The last that was prepared here upon this share, if anything.
+   *
+   * @generated from field: mpcwallet.peer.v1.PendingWalletChange pending = 4;
+   */
+  pending?: PendingWalletChange | undefined;
+
+  /**
+   * The last switch of this wallet at this node, if there was one.
+   *
+   * @generated from field: mpcwallet.consensus.v1.SwitchCertificate switched = 5;
+   */
+  switched?: SwitchCertificate | undefined;
+};
+
+/**
+ * Describes the message mpcwallet.peer.v1.GetWalletChangeResponse.
+ * Use `create(GetWalletChangeResponseSchema)` to create a new message.
+ */
+export const GetWalletChangeResponseSchema: GenMessage<GetWalletChangeResponse> = /*@__PURE__*/
+  messageDesc(file_mpcwallet_peer_v1_peer, 31);
+
+/**
+ * @generated from message mpcwallet.peer.v1.PendingWalletChange
+ */
+export type PendingWalletChange = Message<"mpcwallet.peer.v1.PendingWalletChange"> & {
+  /**
+   * @generated from field: mpcwallet.consensus.v1.SignedWalletChange change = 1;
+   */
+  change?: SignedWalletChange | undefined;
+
+  /**
+   * @generated from field: uint32 attempt = 2;
+   */
+  attempt: number;
+
+  /**
+   * Missing when this node only dealt, because it leaves.
+   *
+   * @generated from field: mpcwallet.consensus.v1.PreparedStatement statement = 3;
+   */
+  statement?: PreparedStatement | undefined;
+
+  /**
+   * Serialized mpcwallet.keygen.v1.KeyShare without the fields of one party; empty when this node only dealt.
+   *
+   * @generated from field: bytes public_key_package = 4;
+   */
+  publicKeyPackage: Uint8Array;
+
+  /**
+   * Somebody stated that the attempt can never be completed.
+   *
+   * @generated from field: bool abandoned = 5;
+   */
+  abandoned: boolean;
+};
+
+/**
+ * Describes the message mpcwallet.peer.v1.PendingWalletChange.
+ * Use `create(PendingWalletChangeSchema)` to create a new message.
+ */
+export const PendingWalletChangeSchema: GenMessage<PendingWalletChange> = /*@__PURE__*/
+  messageDesc(file_mpcwallet_peer_v1_peer, 32);
+
+/**
+ * The key that is replaced, as a node knows it that does not hold it yet. A wrong one makes the session fail.
+ *
+ * @generated from message mpcwallet.peer.v1.WalletChangeBase
+ */
+export type WalletChangeBase = Message<"mpcwallet.peer.v1.WalletChangeBase"> & {
+  /**
+   * A serialized mpcwallet.keygen.v1.KeyShare without the fields of one party.
+   *
+   * @generated from field: bytes public_key_package = 1;
+   */
+  publicKeyPackage: Uint8Array;
+
+  /**
+   * Node ids in party order.
+   *
+   * @generated from field: repeated string parties = 2;
+   */
+  parties: string[];
+};
+
+/**
+ * Describes the message mpcwallet.peer.v1.WalletChangeBase.
+ * Use `create(WalletChangeBaseSchema)` to create a new message.
+ */
+export const WalletChangeBaseSchema: GenMessage<WalletChangeBase> = /*@__PURE__*/
+  messageDesc(file_mpcwallet_peer_v1_peer, 33);
+
+/**
+ * @generated from message mpcwallet.peer.v1.CheckWalletChangeRequest
+ */
+export type CheckWalletChangeRequest = Message<"mpcwallet.peer.v1.CheckWalletChangeRequest"> & {
+  /**
+   * @generated from field: mpcwallet.consensus.v1.SignedWalletChange change = 1;
+   */
+  change?: SignedWalletChange | undefined;
+
+  /**
+   * @generated from field: mpcwallet.peer.v1.WalletChangeBase base = 2;
+   */
+  base?: WalletChangeBase | undefined;
+};
+
+/**
+ * Describes the message mpcwallet.peer.v1.CheckWalletChangeRequest.
+ * Use `create(CheckWalletChangeRequestSchema)` to create a new message.
+ */
+export const CheckWalletChangeRequestSchema: GenMessage<CheckWalletChangeRequest> = /*@__PURE__*/
+  messageDesc(file_mpcwallet_peer_v1_peer, 34);
+
+/**
+ * @generated from message mpcwallet.peer.v1.CheckWalletChangeResponse
+ */
+export type CheckWalletChangeResponse = Message<"mpcwallet.peer.v1.CheckWalletChangeResponse"> & {
+};
+
+/**
+ * Describes the message mpcwallet.peer.v1.CheckWalletChangeResponse.
+ * Use `create(CheckWalletChangeResponseSchema)` to create a new message.
+ */
+export const CheckWalletChangeResponseSchema: GenMessage<CheckWalletChangeResponse> = /*@__PURE__*/
+  messageDesc(file_mpcwallet_peer_v1_peer, 35);
+
+/**
+ * @generated from message mpcwallet.peer.v1.PrepareWalletChangeRequest
+ */
+export type PrepareWalletChangeRequest = Message<"mpcwallet.peer.v1.PrepareWalletChangeRequest"> & {
+  /**
+   * 16 random bytes of the initiator.
+   *
+   * @generated from field: bytes session_id = 1;
+   */
+  sessionId: Uint8Array;
+
+  /**
+   * @generated from field: mpcwallet.consensus.v1.SignedWalletChange change = 2;
+   */
+  change?: SignedWalletChange | undefined;
+
+  /**
+   * From 1, one more with each try of the same request.
+   *
+   * @generated from field: uint32 attempt = 3;
+   */
+  attempt: number;
+
+  /**
+   * @generated from field: mpcwallet.peer.v1.WalletChangeBase base = 4;
+   */
+  base?: WalletChangeBase | undefined;
+
+  /**
+   * Party indices of the old parties that deal, ascending: exactly the old threshold.
+   *
+   * @generated from field: repeated uint32 dealers = 5;
+   */
+  dealers: number[];
+};
+
+/**
+ * Describes the message mpcwallet.peer.v1.PrepareWalletChangeRequest.
+ * Use `create(PrepareWalletChangeRequestSchema)` to create a new message.
+ */
+export const PrepareWalletChangeRequestSchema: GenMessage<PrepareWalletChangeRequest> = /*@__PURE__*/
+  messageDesc(file_mpcwallet_peer_v1_peer, 36);
+
+/**
+ * @generated from message mpcwallet.peer.v1.PrepareWalletChangeResponse
+ */
+export type PrepareWalletChangeResponse = Message<"mpcwallet.peer.v1.PrepareWalletChangeResponse"> & {
+  /**
+   * Missing when this node only dealt, because it leaves.
+   *
+   * @generated from field: mpcwallet.consensus.v1.PreparedStatement statement = 1;
+   */
+  statement?: PreparedStatement | undefined;
+
+  /**
+   * A serialized mpcwallet.keygen.v1.KeyShare without the fields of one party.
+   *
+   * @generated from field: bytes public_key_package = 2;
+   */
+  publicKeyPackage: Uint8Array;
+};
+
+/**
+ * Describes the message mpcwallet.peer.v1.PrepareWalletChangeResponse.
+ * Use `create(PrepareWalletChangeResponseSchema)` to create a new message.
+ */
+export const PrepareWalletChangeResponseSchema: GenMessage<PrepareWalletChangeResponse> = /*@__PURE__*/
+  messageDesc(file_mpcwallet_peer_v1_peer, 37);
+
+/**
+ * @generated from message mpcwallet.peer.v1.AbandonWalletChangeRequest
+ */
+export type AbandonWalletChangeRequest = Message<"mpcwallet.peer.v1.AbandonWalletChangeRequest"> & {
+  /**
+   * @generated from field: mpcwallet.consensus.v1.SignedWalletChange change = 1;
+   */
+  change?: SignedWalletChange | undefined;
+
+  /**
+   * @generated from field: uint32 attempt = 2;
+   */
+  attempt: number;
+};
+
+/**
+ * Describes the message mpcwallet.peer.v1.AbandonWalletChangeRequest.
+ * Use `create(AbandonWalletChangeRequestSchema)` to create a new message.
+ */
+export const AbandonWalletChangeRequestSchema: GenMessage<AbandonWalletChangeRequest> = /*@__PURE__*/
+  messageDesc(file_mpcwallet_peer_v1_peer, 38);
+
+/**
+ * @generated from message mpcwallet.peer.v1.AbandonWalletChangeResponse
+ */
+export type AbandonWalletChangeResponse = Message<"mpcwallet.peer.v1.AbandonWalletChangeResponse"> & {
+  /**
+   * @generated from field: mpcwallet.consensus.v1.AbandonedStatement statement = 1;
+   */
+  statement?: AbandonedStatement | undefined;
+};
+
+/**
+ * Describes the message mpcwallet.peer.v1.AbandonWalletChangeResponse.
+ * Use `create(AbandonWalletChangeResponseSchema)` to create a new message.
+ */
+export const AbandonWalletChangeResponseSchema: GenMessage<AbandonWalletChangeResponse> = /*@__PURE__*/
+  messageDesc(file_mpcwallet_peer_v1_peer, 39);
+
+/**
+ * @generated from message mpcwallet.peer.v1.DropWalletChangeRequest
+ */
+export type DropWalletChangeRequest = Message<"mpcwallet.peer.v1.DropWalletChangeRequest"> & {
+  /**
+   * @generated from field: mpcwallet.consensus.v1.SignedWalletChange change = 1;
+   */
+  change?: SignedWalletChange | undefined;
+
+  /**
+   * @generated from field: mpcwallet.consensus.v1.AbandonedStatement statement = 2;
+   */
+  statement?: AbandonedStatement | undefined;
+};
+
+/**
+ * Describes the message mpcwallet.peer.v1.DropWalletChangeRequest.
+ * Use `create(DropWalletChangeRequestSchema)` to create a new message.
+ */
+export const DropWalletChangeRequestSchema: GenMessage<DropWalletChangeRequest> = /*@__PURE__*/
+  messageDesc(file_mpcwallet_peer_v1_peer, 40);
+
+/**
+ * @generated from message mpcwallet.peer.v1.DropWalletChangeResponse
+ */
+export type DropWalletChangeResponse = Message<"mpcwallet.peer.v1.DropWalletChangeResponse"> & {
+};
+
+/**
+ * Describes the message mpcwallet.peer.v1.DropWalletChangeResponse.
+ * Use `create(DropWalletChangeResponseSchema)` to create a new message.
+ */
+export const DropWalletChangeResponseSchema: GenMessage<DropWalletChangeResponse> = /*@__PURE__*/
+  messageDesc(file_mpcwallet_peer_v1_peer, 41);
+
+/**
+ * @generated from message mpcwallet.peer.v1.SwitchWalletRequest
+ */
+export type SwitchWalletRequest = Message<"mpcwallet.peer.v1.SwitchWalletRequest"> & {
+  /**
+   * @generated from field: mpcwallet.consensus.v1.SwitchCertificate certificate = 1;
+   */
+  certificate?: SwitchCertificate | undefined;
+};
+
+/**
+ * Describes the message mpcwallet.peer.v1.SwitchWalletRequest.
+ * Use `create(SwitchWalletRequestSchema)` to create a new message.
+ */
+export const SwitchWalletRequestSchema: GenMessage<SwitchWalletRequest> = /*@__PURE__*/
+  messageDesc(file_mpcwallet_peer_v1_peer, 42);
+
+/**
+ * @generated from message mpcwallet.peer.v1.SwitchWalletResponse
+ */
+export type SwitchWalletResponse = Message<"mpcwallet.peer.v1.SwitchWalletResponse"> & {
+  /**
+   * Of the share that signs from now on; empty at a party that has left.
+   *
+   * @generated from field: bytes key_digest = 1;
+   */
+  keyDigest: Uint8Array;
+};
+
+/**
+ * Describes the message mpcwallet.peer.v1.SwitchWalletResponse.
+ * Use `create(SwitchWalletResponseSchema)` to create a new message.
+ */
+export const SwitchWalletResponseSchema: GenMessage<SwitchWalletResponse> = /*@__PURE__*/
+  messageDesc(file_mpcwallet_peer_v1_peer, 43);
 
 /**
  * Error detail of a failed call between peers: the fault as the other side knows it.
@@ -724,7 +1223,7 @@ export type FaultDetail = Message<"mpcwallet.peer.v1.FaultDetail"> & {
  * Use `create(FaultDetailSchema)` to create a new message.
  */
 export const FaultDetailSchema: GenMessage<FaultDetail> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_peer_v1_peer, 27);
+  messageDesc(file_mpcwallet_peer_v1_peer, 44);
 
 /**
  * @generated from enum mpcwallet.peer.v1.ConnectionState
@@ -972,4 +1471,73 @@ export const ConsensusService: GenService<{
   },
 }> = /*@__PURE__*/
   serviceDesc(file_mpcwallet_peer_v1_peer, 2);
+
+/**
+ * Changing a wallet's shares (refresh, reshare). All calls are from a coordinator to a node.
+ *
+ * @generated from service mpcwallet.peer.v1.WalletChangeService
+ */
+export const WalletChangeService: GenService<{
+  /**
+   * Where the wallet's shares stand at this node.
+   *
+   * @generated from rpc mpcwallet.peer.v1.WalletChangeService.GetWalletChange
+   */
+  getWalletChange: {
+    methodKind: "unary";
+    input: typeof GetWalletChangeRequestSchema;
+    output: typeof GetWalletChangeResponseSchema;
+  },
+  /**
+   * Check the order and have primes at hand if it needs some. Answers when the node is ready, which takes up to minutes.
+   *
+   * @generated from rpc mpcwallet.peer.v1.WalletChangeService.CheckWalletChange
+   */
+  checkWalletChange: {
+    methodKind: "unary";
+    input: typeof CheckWalletChangeRequestSchema;
+    output: typeof CheckWalletChangeResponseSchema;
+  },
+  /**
+   * Make new shares among all parties of the session. Answers when the new share is kept beside the current one.
+   *
+   * @generated from rpc mpcwallet.peer.v1.WalletChangeService.PrepareWalletChange
+   */
+  prepareWalletChange: {
+    methodKind: "unary";
+    input: typeof PrepareWalletChangeRequestSchema;
+    output: typeof PrepareWalletChangeResponseSchema;
+  },
+  /**
+   * Never prepare this attempt. Refused when this node has prepared it.
+   *
+   * @generated from rpc mpcwallet.peer.v1.WalletChangeService.AbandonWalletChange
+   */
+  abandonWalletChange: {
+    methodKind: "unary";
+    input: typeof AbandonWalletChangeRequestSchema;
+    output: typeof AbandonWalletChangeResponseSchema;
+  },
+  /**
+   * An attempt that this node has prepared was abandoned by somebody else: a later one may be prepared.
+   *
+   * @generated from rpc mpcwallet.peer.v1.WalletChangeService.DropWalletChange
+   */
+  dropWalletChange: {
+    methodKind: "unary";
+    input: typeof DropWalletChangeRequestSchema;
+    output: typeof DropWalletChangeResponseSchema;
+  },
+  /**
+   * Put the prepared share in the current one's place, or erase the share of a party that leaves.
+   *
+   * @generated from rpc mpcwallet.peer.v1.WalletChangeService.SwitchWallet
+   */
+  switchWallet: {
+    methodKind: "unary";
+    input: typeof SwitchWalletRequestSchema;
+    output: typeof SwitchWalletResponseSchema;
+  },
+}> = /*@__PURE__*/
+  serviceDesc(file_mpcwallet_peer_v1_peer, 3);
 

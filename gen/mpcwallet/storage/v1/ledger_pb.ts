@@ -10,7 +10,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file mpcwallet/storage/v1/ledger.proto.
  */
 export const file_mpcwallet_storage_v1_ledger: GenFile = /*@__PURE__*/
-  fileDesc("CiFtcGN3YWxsZXQvc3RvcmFnZS92MS9sZWRnZXIucHJvdG8SFG1wY3dhbGxldC5zdG9yYWdlLnYxIt0BCglMZWRnZXJSb3cSLgoFc3RhdGUYASABKA4yHy5tcGN3YWxsZXQuc3RvcmFnZS52MS5JdGVtU3RhdGUSDAoEa2luZBgCIAEoCRIKCgJpZBgDIAEoCRIRCgl3YWxsZXRfaWQYBCABKAkSFAoMd2FsbGV0X2Vwb2NoGAUgASgNEg8KB3NpZ25lcnMYBiADKAkSFQoNY3JlYXRlZF9hdF9tcxgHIAEoBBIVCg1zZXR0bGVkX2F0X21zGAggASgEEg4KBnNlY3JldBgJIAEoDBIOCgZyZWFzb24YCiABKAkikgIKCkxlZGdlckhlYWQSDwoHbGluZWFnZRgBIAEoDBINCgVlcG9jaBgCIAEoBBIQCghzZXF1ZW5jZRgDIAEoBBIRCglhdmFpbGFibGUYBCABKAQSDAoEdXNlZBgFIAEoBBIOCgZmYWlsZWQYBiABKAQSDwoHZXhwaXJlZBgHIAEoBBJHCgxlcG9jaF9mbG9vcnMYCCADKAsyMS5tcGN3YWxsZXQuc3RvcmFnZS52MS5MZWRnZXJIZWFkLkVwb2NoRmxvb3JzRW50cnkSEwoLZmluZ2VycHJpbnQYCSABKAwaMgoQRXBvY2hGbG9vcnNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKA06AjgBKoUBCglJdGVtU3RhdGUSGgoWSVRFTV9TVEFURV9VTlNQRUNJRklFRBAAEhgKFElURU1fU1RBVEVfQVZBSUxBQkxFEAESEwoPSVRFTV9TVEFURV9VU0VEEAISFQoRSVRFTV9TVEFURV9GQUlMRUQQAxIWChJJVEVNX1NUQVRFX0VYUElSRUQQBGIGcHJvdG8z");
+  fileDesc("CiFtcGN3YWxsZXQvc3RvcmFnZS92MS9sZWRnZXIucHJvdG8SFG1wY3dhbGxldC5zdG9yYWdlLnYxIt0BCglMZWRnZXJSb3cSLgoFc3RhdGUYASABKA4yHy5tcGN3YWxsZXQuc3RvcmFnZS52MS5JdGVtU3RhdGUSDAoEa2luZBgCIAEoCRIKCgJpZBgDIAEoCRIRCgl3YWxsZXRfaWQYBCABKAkSFAoMd2FsbGV0X2Vwb2NoGAUgASgNEg8KB3NpZ25lcnMYBiADKAkSFQoNY3JlYXRlZF9hdF9tcxgHIAEoBBIVCg1zZXR0bGVkX2F0X21zGAggASgEEg4KBnNlY3JldBgJIAEoDBIOCgZyZWFzb24YCiABKAki+QIKCkxlZGdlckhlYWQSDwoHbGluZWFnZRgBIAEoDBINCgVlcG9jaBgCIAEoBBIQCghzZXF1ZW5jZRgDIAEoBBIRCglhdmFpbGFibGUYBCABKAQSDAoEdXNlZBgFIAEoBBIOCgZmYWlsZWQYBiABKAQSDwoHZXhwaXJlZBgHIAEoBBJHCgxlcG9jaF9mbG9vcnMYCCADKAsyMS5tcGN3YWxsZXQuc3RvcmFnZS52MS5MZWRnZXJIZWFkLkVwb2NoRmxvb3JzRW50cnkSEwoLZmluZ2VycHJpbnQYCSABKAwSMAoFY2xhaW0YCiABKAsyIS5tcGN3YWxsZXQuc3RvcmFnZS52MS5MZWRnZXJDbGFpbRIzCghvdXRsaXZlZBgLIAEoCzIhLm1wY3dhbGxldC5zdG9yYWdlLnYxLkxlZGdlckNsYWltGjIKEEVwb2NoRmxvb3JzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgNOgI4ASIuCgtMZWRnZXJDbGFpbRINCgVlcG9jaBgBIAEoBBIQCghzZXF1ZW5jZRgCIAEoBCqFAQoJSXRlbVN0YXRlEhoKFklURU1fU1RBVEVfVU5TUEVDSUZJRUQQABIYChRJVEVNX1NUQVRFX0FWQUlMQUJMRRABEhMKD0lURU1fU1RBVEVfVVNFRBACEhUKEUlURU1fU1RBVEVfRkFJTEVEEAMSFgoSSVRFTV9TVEFURV9FWFBJUkVEEARiBnByb3RvMw");
 
 /**
  * A row of the one-use ledger before sealing. Every state but "available" is a tombstone without a secret.
@@ -150,6 +150,20 @@ export type LedgerHead = Message<"mpcwallet.storage.v1.LedgerHead"> & {
    * @generated from field: bytes fingerprint = 9;
    */
   fingerprint: Uint8Array;
+
+  /**
+   * Set from an opening of a ledger with items until others were asked whether they remember it further on.
+   *
+   * @generated from field: mpcwallet.storage.v1.LedgerClaim claim = 10;
+   */
+  claim?: LedgerClaim | undefined;
+
+  /**
+   * The furthest that anybody remembered of this node's ledger when this one was found to be behind it.
+   *
+   * @generated from field: mpcwallet.storage.v1.LedgerClaim outlived = 11;
+   */
+  outlived?: LedgerClaim | undefined;
 };
 
 /**
@@ -158,6 +172,30 @@ export type LedgerHead = Message<"mpcwallet.storage.v1.LedgerHead"> & {
  */
 export const LedgerHeadSchema: GenMessage<LedgerHead> = /*@__PURE__*/
   messageDesc(file_mpcwallet_storage_v1_ledger, 1);
+
+/**
+ * A place in the life of a ledger.
+ *
+ * @generated from message mpcwallet.storage.v1.LedgerClaim
+ */
+export type LedgerClaim = Message<"mpcwallet.storage.v1.LedgerClaim"> & {
+  /**
+   * @generated from field: uint64 epoch = 1;
+   */
+  epoch: bigint;
+
+  /**
+   * @generated from field: uint64 sequence = 2;
+   */
+  sequence: bigint;
+};
+
+/**
+ * Describes the message mpcwallet.storage.v1.LedgerClaim.
+ * Use `create(LedgerClaimSchema)` to create a new message.
+ */
+export const LedgerClaimSchema: GenMessage<LedgerClaim> = /*@__PURE__*/
+  messageDesc(file_mpcwallet_storage_v1_ledger, 2);
 
 /**
  * Where a one-use item stands. "In use" is known in memory only: nothing secret has left the ledger by then.

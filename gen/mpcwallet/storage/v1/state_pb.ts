@@ -12,7 +12,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file mpcwallet/storage/v1/state.proto.
  */
 export const file_mpcwallet_storage_v1_state: GenFile = /*@__PURE__*/
-  fileDesc("CiBtcGN3YWxsZXQvc3RvcmFnZS92MS9zdGF0ZS5wcm90bxIUbXBjd2FsbGV0LnN0b3JhZ2UudjEitwEKDlNlYWxlZEVudmVsb3BlEg4KBmZvcm1hdBgBIAEoCRIPCgd2ZXJzaW9uGAIgASgNEg8KB3B1cnBvc2UYAyABKAkSKwoDa2RmGAQgASgLMh4ubXBjd2FsbGV0LnN0b3JhZ2UudjEuQXJnb24yaWQSEQoJa2V5X2NoZWNrGAUgASgMEg0KBW5vbmNlGAYgASgMEhIKCmNpcGhlcnRleHQYByABKAwSEAoIY2hlY2tzdW0YCCABKAwiSwoIQXJnb24yaWQSDAoEc2FsdBgBIAEoDBISCgptZW1vcnlfa2liGAIgASgNEg4KBnBhc3NlcxgDIAEoDRINCgVsYW5lcxgEIAEoDSLmAQoJTm9kZVN0YXRlEhAKCHJldmlzaW9uGAEgASgEEg8KB25vZGVfaWQYAiABKAkSEgoKbGVkZ2VyX2tleRgDIAEoDBIzCgd3YWxsZXRzGAQgAygLMiIubXBjd2FsbGV0LnN0b3JhZ2UudjEuU3RvcmVkV2FsbGV0Ej0KB3NlY3JldHMYBSADKAsyLC5tcGN3YWxsZXQuc3RvcmFnZS52MS5Ob2RlU3RhdGUuU2VjcmV0c0VudHJ5Gi4KDFNlY3JldHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAw6AjgBIrgCCgxTdG9yZWRXYWxsZXQSEQoJd2FsbGV0X2lkGAEgASgJEiwKBnNjaGVtZRgCIAEoDjIcLm1wY3dhbGxldC5zdG9yYWdlLnYxLlNjaGVtZRIRCgl0aHJlc2hvbGQYAyABKA0SDwoHcGFydGllcxgEIAMoCRINCgVlcG9jaBgFIAEoDRIRCglrZXlfc2hhcmUYBiABKAwSGgoScHVibGljX2tleV9wYWNrYWdlGAcgASgMEhIKCmNoYWluX2NvZGUYCCABKAwSEAoIYXV4X2luZm8YCSABKAwSGwoTbmV4dF9leHRlcm5hbF9pbmRleBgKIAEoDRIZChFuZXh0X2NoYW5nZV9pbmRleBgLIAEoDRIVCg1jcmVhdGVkX2F0X21zGAwgASgEEhAKCGVwb2NoX2lkGA0gASgMKkYKBlNjaGVtZRIWChJTQ0hFTUVfVU5TUEVDSUZJRUQQABISCg5TQ0hFTUVfQ0dHTVAyNBABEhAKDFNDSEVNRV9GUk9TVBACYgZwcm90bzM");
+  fileDesc("CiBtcGN3YWxsZXQvc3RvcmFnZS92MS9zdGF0ZS5wcm90bxIUbXBjd2FsbGV0LnN0b3JhZ2UudjEitwEKDlNlYWxlZEVudmVsb3BlEg4KBmZvcm1hdBgBIAEoCRIPCgd2ZXJzaW9uGAIgASgNEg8KB3B1cnBvc2UYAyABKAkSKwoDa2RmGAQgASgLMh4ubXBjd2FsbGV0LnN0b3JhZ2UudjEuQXJnb24yaWQSEQoJa2V5X2NoZWNrGAUgASgMEg0KBW5vbmNlGAYgASgMEhIKCmNpcGhlcnRleHQYByABKAwSEAoIY2hlY2tzdW0YCCABKAwiSwoIQXJnb24yaWQSDAoEc2FsdBgBIAEoDBISCgptZW1vcnlfa2liGAIgASgNEg4KBnBhc3NlcxgDIAEoDRINCgVsYW5lcxgEIAEoDSKbAgoJTm9kZVN0YXRlEhAKCHJldmlzaW9uGAEgASgEEg8KB25vZGVfaWQYAiABKAkSEgoKbGVkZ2VyX2tleRgDIAEoDBIzCgd3YWxsZXRzGAQgAygLMiIubXBjd2FsbGV0LnN0b3JhZ2UudjEuU3RvcmVkV2FsbGV0Ej0KB3NlY3JldHMYBSADKAsyLC5tcGN3YWxsZXQuc3RvcmFnZS52MS5Ob2RlU3RhdGUuU2VjcmV0c0VudHJ5EjMKB2NoYW5nZXMYBiADKAsyIi5tcGN3YWxsZXQuc3RvcmFnZS52MS5TdG9yZWRDaGFuZ2UaLgoMU2VjcmV0c0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoDDoCOAEiogEKDFN0b3JlZENoYW5nZRIRCgl3YWxsZXRfaWQYASABKAkSNgoIcHJlcGFyZWQYAiADKAsyJC5tcGN3YWxsZXQuc3RvcmFnZS52MS5QcmVwYXJlZFNoYXJlcxITCgtjZXJ0aWZpY2F0ZRgDIAEoDBIyCgZjbG9zZWQYBCABKAsyIi5tcGN3YWxsZXQuc3RvcmFnZS52MS5BdHRlbXB0UGxhY2UidgoOUHJlcGFyZWRTaGFyZXMSDgoGY2hhbmdlGAEgASgMEg8KB2F0dGVtcHQYAiABKA0SMAoEbmV4dBgDIAEoCzIiLm1wY3dhbGxldC5zdG9yYWdlLnYxLlN0b3JlZFdhbGxldBIRCglhYmFuZG9uZWQYBCABKAgiTgoMQXR0ZW1wdFBsYWNlEhUKDWNyZWF0ZWRfYXRfbXMYASABKAQSFgoOcmVxdWVzdF9kaWdlc3QYAiABKAwSDwoHYXR0ZW1wdBgDIAEoDSK4AgoMU3RvcmVkV2FsbGV0EhEKCXdhbGxldF9pZBgBIAEoCRIsCgZzY2hlbWUYAiABKA4yHC5tcGN3YWxsZXQuc3RvcmFnZS52MS5TY2hlbWUSEQoJdGhyZXNob2xkGAMgASgNEg8KB3BhcnRpZXMYBCADKAkSDQoFZXBvY2gYBSABKA0SEQoJa2V5X3NoYXJlGAYgASgMEhoKEnB1YmxpY19rZXlfcGFja2FnZRgHIAEoDBISCgpjaGFpbl9jb2RlGAggASgMEhAKCGF1eF9pbmZvGAkgASgMEhsKE25leHRfZXh0ZXJuYWxfaW5kZXgYCiABKA0SGQoRbmV4dF9jaGFuZ2VfaW5kZXgYCyABKA0SFQoNY3JlYXRlZF9hdF9tcxgMIAEoBBIQCghlcG9jaF9pZBgNIAEoDCpGCgZTY2hlbWUSFgoSU0NIRU1FX1VOU1BFQ0lGSUVEEAASEgoOU0NIRU1FX0NHR01QMjQQARIQCgxTQ0hFTUVfRlJPU1QQAmIGcHJvdG8z");
 
 /**
  * Ciphertext with everything but the passphrase that opening it needs. `state.json` is the JSON form of one.
@@ -154,6 +154,11 @@ export type NodeState = Message<"mpcwallet.storage.v1.NodeState"> & {
    * @generated from field: map<string, bytes> secrets = 5;
    */
   secrets: { [key: string]: Uint8Array };
+
+  /**
+   * @generated from field: repeated mpcwallet.storage.v1.StoredChange changes = 6;
+   */
+  changes: StoredChange[];
 };
 
 /**
@@ -162,6 +167,117 @@ export type NodeState = Message<"mpcwallet.storage.v1.NodeState"> & {
  */
 export const NodeStateSchema: GenMessage<NodeState> = /*@__PURE__*/
   messageDesc(file_mpcwallet_storage_v1_state, 2);
+
+/**
+ * What a node remembers about changes of one wallet's shares, whether it holds one or not.
+ *
+ * @generated from message mpcwallet.storage.v1.StoredChange
+ */
+export type StoredChange = Message<"mpcwallet.storage.v1.StoredChange"> & {
+  /**
+   * @generated from field: string wallet_id = 1;
+   */
+  walletId: string;
+
+  /**
+   * Prepared upon the current epoch and not yet decided, in their order; kept until this node switches.
+   *
+   * @generated from field: repeated mpcwallet.storage.v1.PreparedShares prepared = 2;
+   */
+  prepared: PreparedShares[];
+
+  /**
+   * Serialized mpcwallet.consensus.v1.SwitchCertificate of the last switch; empty before the first.
+   *
+   * @generated from field: bytes certificate = 3;
+   */
+  certificate: Uint8Array;
+
+  /**
+   * This node prepares only what comes later in the order of attempts. Missing before it first promised so.
+   *
+   * @generated from field: mpcwallet.storage.v1.AttemptPlace closed = 4;
+   */
+  closed?: AttemptPlace | undefined;
+};
+
+/**
+ * Describes the message mpcwallet.storage.v1.StoredChange.
+ * Use `create(StoredChangeSchema)` to create a new message.
+ */
+export const StoredChangeSchema: GenMessage<StoredChange> = /*@__PURE__*/
+  messageDesc(file_mpcwallet_storage_v1_state, 3);
+
+/**
+ * @generated from message mpcwallet.storage.v1.PreparedShares
+ */
+export type PreparedShares = Message<"mpcwallet.storage.v1.PreparedShares"> & {
+  /**
+   * Serialized mpcwallet.consensus.v1.SignedWalletChange.
+   *
+   * @generated from field: bytes change = 1;
+   */
+  change: Uint8Array;
+
+  /**
+   * @generated from field: uint32 attempt = 2;
+   */
+  attempt: number;
+
+  /**
+   * The wallet as it is after the switch, with the new share. Missing at a party that deals and leaves.
+   *
+   * @generated from field: mpcwallet.storage.v1.StoredWallet next = 3;
+   */
+  next?: StoredWallet | undefined;
+
+  /**
+   * Somebody stated that the attempt can never be completed.
+   *
+   * @generated from field: bool abandoned = 4;
+   */
+  abandoned: boolean;
+};
+
+/**
+ * Describes the message mpcwallet.storage.v1.PreparedShares.
+ * Use `create(PreparedSharesSchema)` to create a new message.
+ */
+export const PreparedSharesSchema: GenMessage<PreparedShares> = /*@__PURE__*/
+  messageDesc(file_mpcwallet_storage_v1_state, 4);
+
+/**
+ * Attempts are ordered by the time of their request, then by its digest, then by number.
+ *
+ * @generated from message mpcwallet.storage.v1.AttemptPlace
+ */
+export type AttemptPlace = Message<"mpcwallet.storage.v1.AttemptPlace"> & {
+  /**
+   * Unix milliseconds.
+   *
+   * @generated from field: uint64 created_at_ms = 1;
+   */
+  createdAtMs: bigint;
+
+  /**
+   * 32 bytes.
+   *
+   * @generated from field: bytes request_digest = 2;
+   */
+  requestDigest: Uint8Array;
+
+  /**
+   * @generated from field: uint32 attempt = 3;
+   */
+  attempt: number;
+};
+
+/**
+ * Describes the message mpcwallet.storage.v1.AttemptPlace.
+ * Use `create(AttemptPlaceSchema)` to create a new message.
+ */
+export const AttemptPlaceSchema: GenMessage<AttemptPlace> = /*@__PURE__*/
+  messageDesc(file_mpcwallet_storage_v1_state, 5);
 
 /**
  * One wallet as one node holds it.
@@ -260,7 +376,7 @@ export type StoredWallet = Message<"mpcwallet.storage.v1.StoredWallet"> & {
  * Use `create(StoredWalletSchema)` to create a new message.
  */
 export const StoredWalletSchema: GenMessage<StoredWallet> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_storage_v1_state, 3);
+  messageDesc(file_mpcwallet_storage_v1_state, 6);
 
 /**
  * Signature scheme of a wallet's key.

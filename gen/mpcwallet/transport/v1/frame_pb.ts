@@ -12,7 +12,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file mpcwallet/transport/v1/frame.proto.
  */
 export const file_mpcwallet_transport_v1_frame: GenFile = /*@__PURE__*/
-  fileDesc("CiJtcGN3YWxsZXQvdHJhbnNwb3J0L3YxL2ZyYW1lLnByb3RvEhZtcGN3YWxsZXQudHJhbnNwb3J0LnYxInkKBUZyYW1lEiwKBGhlYWQYASABKAsyHC5tcGN3YWxsZXQudHJhbnNwb3J0LnYxLkhlYWRIABIOCgRkYXRhGAIgASgMSAASKgoDZW5kGAMgASgLMhsubXBjd2FsbGV0LnRyYW5zcG9ydC52MS5FbmRIAEIGCgRraW5kIiQKBUZpZWxkEgwKBG5hbWUYASABKAkSDQoFdmFsdWUYAiABKAkiUwoESGVhZBIMCgRwYXRoGAEgASgJEg4KBnN0YXR1cxgCIAEoDRItCgZmaWVsZHMYAyADKAsyHS5tcGN3YWxsZXQudHJhbnNwb3J0LnYxLkZpZWxkIjYKA0VuZBIvCgh0cmFpbGVycxgBIAMoCzIdLm1wY3dhbGxldC50cmFuc3BvcnQudjEuRmllbGQiKQoFSGVsbG8SDwoHdmVyc2lvbhgBIAEoDRIPCgdub2RlX2lkGAIgASgJYgZwcm90bzM");
+  fileDesc("CiJtcGN3YWxsZXQvdHJhbnNwb3J0L3YxL2ZyYW1lLnByb3RvEhZtcGN3YWxsZXQudHJhbnNwb3J0LnYxInkKBUZyYW1lEiwKBGhlYWQYASABKAsyHC5tcGN3YWxsZXQudHJhbnNwb3J0LnYxLkhlYWRIABIOCgRkYXRhGAIgASgMSAASKgoDZW5kGAMgASgLMhsubXBjd2FsbGV0LnRyYW5zcG9ydC52MS5FbmRIAEIGCgRraW5kIiQKBUZpZWxkEgwKBG5hbWUYASABKAkSDQoFdmFsdWUYAiABKAkiUwoESGVhZBIMCgRwYXRoGAEgASgJEg4KBnN0YXR1cxgCIAEoDRItCgZmaWVsZHMYAyADKAsyHS5tcGN3YWxsZXQudHJhbnNwb3J0LnYxLkZpZWxkIjYKA0VuZBIvCgh0cmFpbGVycxgBIAMoCzIdLm1wY3dhbGxldC50cmFuc3BvcnQudjEuRmllbGQiPgoFSGVsbG8SDwoHdmVyc2lvbhgBIAEoDRIPCgdub2RlX2lkGAIgASgJEhMKC2luY2FybmF0aW9uGAMgASgMYgZwcm90bzM");
 
 /**
  * One frame of a call.
@@ -148,6 +148,14 @@ export type Hello = Message<"mpcwallet.transport.v1.Hello"> & {
    * @generated from field: string node_id = 2;
    */
   nodeId: string;
+
+  /**
+   * Random at each start of the sender, 8 bytes: connections of one life of a peer stand side by side, those of a former
+   * life are over.
+   *
+   * @generated from field: bytes incarnation = 3;
+   */
+  incarnation: Uint8Array;
 };
 
 /**

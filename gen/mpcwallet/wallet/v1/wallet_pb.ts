@@ -12,13 +12,15 @@ import { file_buf_validate_validate } from "@bufbuild/protovalidate/gen/buf/vali
 import { file_google_api_annotations } from "../../../google/api/annotations_pb.js";
 import type { Recipient, SignedPaymentRequest } from "../../consensus/v1/consensus_pb.js";
 import { file_mpcwallet_consensus_v1_consensus } from "../../consensus/v1/consensus_pb.js";
+import type { SignedWalletChange, WalletChangeKind } from "../../consensus/v1/wallet_change_pb.js";
+import { file_mpcwallet_consensus_v1_wallet_change } from "../../consensus/v1/wallet_change_pb.js";
 import type { Message } from "@bufbuild/protobuf";
 
 /**
  * Describes the file mpcwallet/wallet/v1/wallet.proto.
  */
 export const file_mpcwallet_wallet_v1_wallet: GenFile = /*@__PURE__*/
-  fileDesc("CiBtcGN3YWxsZXQvd2FsbGV0L3YxL3dhbGxldC5wcm90bxITbXBjd2FsbGV0LndhbGxldC52MSLnAQoGV2FsbGV0EhEKCXdhbGxldF9pZBgBIAEoCRIMCgRuYW1lGAIgASgJEisKBnNjaGVtZRgDIAEoDjIbLm1wY3dhbGxldC53YWxsZXQudjEuU2NoZW1lEi0KB25ldHdvcmsYBCABKA4yHC5tcGN3YWxsZXQud2FsbGV0LnYxLk5ldHdvcmsSEQoJdGhyZXNob2xkGAUgASgNEg8KB3BhcnRpZXMYBiADKAkSEQoJZ3JvdXBfa2V5GAcgASgMEhIKCmNoYWluX2NvZGUYCCABKAwSFQoNY3JlYXRlZF9hdF9tcxgJIAEoBCJPCgdBZGRyZXNzEg8KB2FkZHJlc3MYASABKAkSDQoFaW5kZXgYAiABKA0SDAoEcGF0aBgDIAEoCRIWCg5zY3JpcHRfcHViX2tleRgEIAEoDCKXAQoEVXR4bxIMCgR0eGlkGAEgASgJEgwKBHZvdXQYAiABKA0SEQoJdmFsdWVfc2F0GAMgASgEEg8KB2FkZHJlc3MYBCABKAkSDAoEcGF0aBgFIAEoCRIYChBjb25maXJtZWRfaGVpZ2h0GAYgASgNEhUKDWNvbmZpcm1hdGlvbnMYByABKA0SEAoIcmVzZXJ2ZWQYCCABKAgixAMKB1BheW1lbnQSEgoKcGF5bWVudF9pZBgBIAEoCRIRCgl3YWxsZXRfaWQYAiABKAkSMAoFcGhhc2UYAyABKA4yIS5tcGN3YWxsZXQud2FsbGV0LnYxLlBheW1lbnRQaGFzZRI1CgpyZWNpcGllbnRzGAQgAygLMiEubXBjd2FsbGV0LmNvbnNlbnN1cy52MS5SZWNpcGllbnQSFQoNbWV0YWRhdGFfanNvbhgFIAEoCRIMCgR0eGlkGAYgASgJEg8KB2ZlZV9zYXQYByABKAQSFwoPcmF3X3RyYW5zYWN0aW9uGAggASgMEhgKEGNvbmZpcm1lZF9oZWlnaHQYCSABKA0SFQoNY29uZmlybWF0aW9ucxgKIAEoDRIPCgdyZXRyaWVzGAsgASgNEjQKB2ZhaWx1cmUYDCABKAsyIy5tcGN3YWxsZXQud2FsbGV0LnYxLlBheW1lbnRGYWlsdXJlEhUKDWNyZWF0ZWRfYXRfbXMYDSABKAQSFQoNdXBkYXRlZF9hdF9tcxgOIAEoBBI0Cgh0aW1lbGluZRgPIAMoCzIiLm1wY3dhbGxldC53YWxsZXQudjEuVGltZWxpbmVFbnRyeSJBCg5QYXltZW50RmFpbHVyZRIMCgRjb2RlGAEgASgJEg8KB21lc3NhZ2UYAiABKAkSEAoIY3VscHJpdHMYAyADKAkiawoNVGltZWxpbmVFbnRyeRIMCgRzdGVwGAEgASgJEg8KB25vZGVfaWQYAiABKAkSFQoNc3RhcnRlZF9hdF9tcxgDIAEoBBITCgtkdXJhdGlvbl9tcxgEIAEoARIPCgdvdXRjb21lGAUgASgJIo4BCgpOb2RlQmFsbG90Eg0KBXZvdGVyGAEgASgJEjMKB3ZlcmRpY3QYAiABKA4yIi5tcGN3YWxsZXQud2FsbGV0LnYxLkJhbGxvdFZlcmRpY3QSDwoHcmVhc29ucxgDIAMoCRIWCg5yZWNlaXZlZF9hdF9tcxgEIAEoBBITCgtkdXJhdGlvbl9tcxgFIAEoASI7CgpQYXJ0SGVhbHRoEgwKBG5hbWUYASABKAkSDwoHaGVhbHRoeRgCIAEoCBIOCgZkZXRhaWwYAyABKAki3gEKE0NyZWF0ZVdhbGxldFJlcXVlc3QSLAoEbmFtZRgBIAEoCUIeukgbchkQARhAMhNeW15ceDAwLVx4MWZceDdmXSokEjcKBnNjaGVtZRgCIAEoDjIbLm1wY3dhbGxldC53YWxsZXQudjEuU2NoZW1lQgq6SAeCAQQQASAAEhwKCXRocmVzaG9sZBgDIAEoDUIJukgGKgQYQCgCEkIKB3BhcnRpZXMYBCADKAlCMbpILpIBKxBAGAEiJXIjMiFeW0EtWmEtejAtOV1bQS1aYS16MC05Ll8tXXswLDYyfSQiQwoUQ3JlYXRlV2FsbGV0UmVzcG9uc2USKwoGd2FsbGV0GAEgASgLMhsubXBjd2FsbGV0LndhbGxldC52MS5XYWxsZXQiWgoSTGlzdFdhbGxldHNSZXF1ZXN0EhsKCXBhZ2Vfc2l6ZRgBIAEoDUIIukgFKgMY6AcSJwoKcGFnZV90b2tlbhgCIAEoCUITukgQcg4yDF5bMC05XXswLDl9JCJcChNMaXN0V2FsbGV0c1Jlc3BvbnNlEiwKB3dhbGxldHMYASADKAsyGy5tcGN3YWxsZXQud2FsbGV0LnYxLldhbGxldBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiTwoQR2V0V2FsbGV0UmVxdWVzdBI7Cgl3YWxsZXRfaWQYASABKAlCKLpIJXIjMiFeW0EtWmEtejAtOV1bQS1aYS16MC05Ll8tXXswLDYyfSQiQAoRR2V0V2FsbGV0UmVzcG9uc2USKwoGd2FsbGV0GAEgASgLMhsubXBjd2FsbGV0LndhbGxldC52MS5XYWxsZXQiUAoRTmV3QWRkcmVzc1JlcXVlc3QSOwoJd2FsbGV0X2lkGAEgASgJQii6SCVyIzIhXltBLVphLXowLTldW0EtWmEtejAtOS5fLV17MCw2Mn0kIkMKEk5ld0FkZHJlc3NSZXNwb25zZRItCgdhZGRyZXNzGAEgASgLMhwubXBjd2FsbGV0LndhbGxldC52MS5BZGRyZXNzIlAKEUdldEJhbGFuY2VSZXF1ZXN0EjsKCXdhbGxldF9pZBgBIAEoCUIoukglciMyIV5bQS1aYS16MC05XVtBLVphLXowLTkuXy1dezAsNjJ9JCKBAQoSR2V0QmFsYW5jZVJlc3BvbnNlEhEKCXdhbGxldF9pZBgBIAEoCRIVCg1jb25maXJtZWRfc2F0GAIgASgEEhcKD3VuY29uZmlybWVkX3NhdBgDIAEoBBIUCgxyZXNlcnZlZF9zYXQYBCABKAQSEgoKdGlwX2hlaWdodBgFIAEoDSKVAQoQTGlzdFV0eG9zUmVxdWVzdBI7Cgl3YWxsZXRfaWQYASABKAlCKLpIJXIjMiFeW0EtWmEtejAtOV1bQS1aYS16MC05Ll8tXXswLDYyfSQSGwoJcGFnZV9zaXplGAIgASgNQgi6SAUqAxjoBxInCgpwYWdlX3Rva2VuGAMgASgJQhO6SBByDjIMXlswLTldezAsOX0kIlYKEUxpc3RVdHhvc1Jlc3BvbnNlEigKBXV0eG9zGAEgAygLMhkubXBjd2FsbGV0LndhbGxldC52MS5VdHhvEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSLbAwoSU2VuZFBheW1lbnRSZXF1ZXN0EqgDCgdwYXltZW50GAEgASgLMiwubXBjd2FsbGV0LmNvbnNlbnN1cy52MS5TaWduZWRQYXltZW50UmVxdWVzdELoArpI5AK6AWsKD3BheW1lbnQucmVxdWVzdBIgcmVxdWVzdCBtdXN0IGJlIDEgdG8gMTYzODQgYnl0ZXMaNnNpemUodGhpcy5yZXF1ZXN0KSA+PSAxICYmIHNpemUodGhpcy5yZXF1ZXN0KSA8PSAxNjM4NLoBoQEKEXBheW1lbnQuYXV0aG9yaXR5Ek9hdXRob3JpdHkgbXVzdCBiZSB0aGUgbmFtZSBvZiBhIHBheW1lbnQgYXV0aG9yaXR5LCAxIHRvIDYzIG9mIEEtWiBhLXogMC05IC4gXyAtGjt0aGlzLmF1dGhvcml0eS5tYXRjaGVzKCdeW0EtWmEtejAtOV1bQS1aYS16MC05Ll8tXXswLDYyfSQnKboBSwoRcGF5bWVudC5zaWduYXR1cmUSGnNpZ25hdHVyZSBtdXN0IGJlIDY0IGJ5dGVzGhpzaXplKHRoaXMuc2lnbmF0dXJlKSA9PSA2NMgBARIaChJ3YWl0X2Zvcl9icm9hZGNhc3QYAiABKAgiRAoTU2VuZFBheW1lbnRSZXNwb25zZRItCgdwYXltZW50GAEgASgLMhwubXBjd2FsbGV0LndhbGxldC52MS5QYXltZW50IlEKEUdldFBheW1lbnRSZXF1ZXN0EjwKCnBheW1lbnRfaWQYASABKAlCKLpIJXIjMiFeW0EtWmEtejAtOV1bQS1aYS16MC05Ll8tXXswLDYyfSQiQwoSR2V0UGF5bWVudFJlc3BvbnNlEi0KB3BheW1lbnQYASABKAsyHC5tcGN3YWxsZXQud2FsbGV0LnYxLlBheW1lbnQiUwoTV2F0Y2hQYXltZW50UmVxdWVzdBI8CgpwYXltZW50X2lkGAEgASgJQii6SCVyIzIhXltBLVphLXowLTldW0EtWmEtejAtOS5fLV17MCw2Mn0kIkUKFFdhdGNoUGF5bWVudFJlc3BvbnNlEi0KB3BheW1lbnQYASABKAsyHC5tcGN3YWxsZXQud2FsbGV0LnYxLlBheW1lbnQijAEKE0xpc3RQYXltZW50c1JlcXVlc3QSOwoJd2FsbGV0X2lkGAEgASgJQii6SCVyIzIhXltBLVphLXowLTldW0EtWmEtejAtOS5fLV17MCw2Mn0kEhoKCXBhZ2Vfc2l6ZRgCIAEoDUIHukgEKgIYZBIcCgpwYWdlX3Rva2VuGAMgASgJQgi6SAVyAxiAASJfChRMaXN0UGF5bWVudHNSZXNwb25zZRIuCghwYXltZW50cxgBIAMoCzIcLm1wY3dhbGxldC53YWxsZXQudjEuUGF5bWVudBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiTwoPR2V0Vm90ZXNSZXF1ZXN0EjwKCnBheW1lbnRfaWQYASABKAlCKLpIJXIjMiFeW0EtWmEtejAtOV1bQS1aYS16MC05Ll8tXXswLDYyfSQi1gEKEEdldFZvdGVzUmVzcG9uc2USEgoKcGF5bWVudF9pZBgBIAEoCRIXCg9wcm9wb3NhbF9kaWdlc3QYAiABKAwSFgoOcG9saWN5X3ZlcnNpb24YAyABKAQSGAoQYXBwcm92YWxzX25lZWRlZBgEIAEoDRIxCgdvdXRjb21lGAUgASgOMiAubXBjd2FsbGV0LndhbGxldC52MS5Wb3RlT3V0Y29tZRIwCgdiYWxsb3RzGAYgAygLMh8ubXBjd2FsbGV0LndhbGxldC52MS5Ob2RlQmFsbG90IlMKFEdldFBvb2xTdGF0dXNSZXF1ZXN0EjsKCXdhbGxldF9pZBgBIAEoCUIoukglciMyIV5bQS1aYS16MC05XVtBLVphLXowLTkuXy1dezAsNjJ9JCJ+ChVHZXRQb29sU3RhdHVzUmVzcG9uc2USEQoJd2FsbGV0X2lkGAEgASgJEhEKCWF2YWlsYWJsZRgCIAEoDRIOCgZpbl91c2UYAyABKA0SDgoGZmFpbGVkGAQgASgNEg4KBnRhcmdldBgFIAEoDRIPCgdtaW5pbXVtGAYgASgNIhIKEEdldEhlYWx0aFJlcXVlc3QidQoRR2V0SGVhbHRoUmVzcG9uc2USDwoHaGVhbHRoeRgBIAEoCBIuCgVwYXJ0cxgCIAMoCzIfLm1wY3dhbGxldC53YWxsZXQudjEuUGFydEhlYWx0aBIOCgZsZWFkZXIYAyABKAkSDwoHdGltZV9tcxgEIAEoBCpGCgZTY2hlbWUSFgoSU0NIRU1FX1VOU1BFQ0lGSUVEEAASEAoMU0NIRU1FX0ZST1NUEAESEgoOU0NIRU1FX0NHR01QMjQQAip1CgdOZXR3b3JrEhcKE05FVFdPUktfVU5TUEVDSUZJRUQQABITCg9ORVRXT1JLX01BSU5ORVQQARITCg9ORVRXT1JLX1RFU1RORVQQAhISCg5ORVRXT1JLX1NJR05FVBADEhMKD05FVFdPUktfUkVHVEVTVBAEKuACCgxQYXltZW50UGhhc2USHQoZUEFZTUVOVF9QSEFTRV9VTlNQRUNJRklFRBAAEhkKFVBBWU1FTlRfUEhBU0VfQ1JFQVRFRBABEhgKFFBBWU1FTlRfUEhBU0VfVk9USU5HEAISGgoWUEFZTUVOVF9QSEFTRV9BUFBST1ZFRBADEhkKFVBBWU1FTlRfUEhBU0VfU0lHTklORxAEEhgKFFBBWU1FTlRfUEhBU0VfU0lHTkVEEAUSHgoaUEFZTUVOVF9QSEFTRV9CUk9BRENBU1RJTkcQBhIbChdQQVlNRU5UX1BIQVNFX0JST0FEQ0FTVBAHEhsKF1BBWU1FTlRfUEhBU0VfQ09ORklSTUVEEAgSGgoWUEFZTUVOVF9QSEFTRV9SRUpFQ1RFRBAJEhsKF1BBWU1FTlRfUEhBU0VfVElNRURfT1VUEAoSGAoUUEFZTUVOVF9QSEFTRV9GQUlMRUQQCyp/Cg1CYWxsb3RWZXJkaWN0Eh4KGkJBTExPVF9WRVJESUNUX1VOU1BFQ0lGSUVEEAASGgoWQkFMTE9UX1ZFUkRJQ1RfQVBQUk9WRRABEhkKFUJBTExPVF9WRVJESUNUX1JFSkVDVBACEhcKE0JBTExPVF9WRVJESUNUX05PTkUQAyqXAQoLVm90ZU91dGNvbWUSHAoYVk9URV9PVVRDT01FX1VOU1BFQ0lGSUVEEAASGAoUVk9URV9PVVRDT01FX1BFTkRJTkcQARIZChVWT1RFX09VVENPTUVfQVBQUk9WRUQQAhIZChVWT1RFX09VVENPTUVfUkVKRUNURUQQAxIaChZWT1RFX09VVENPTUVfVElNRURfT1VUEAQy7Q0KDVdhbGxldFNlcnZpY2USfwoMQ3JlYXRlV2FsbGV0EigubXBjd2FsbGV0LndhbGxldC52MS5DcmVhdGVXYWxsZXRSZXF1ZXN0GikubXBjd2FsbGV0LndhbGxldC52MS5DcmVhdGVXYWxsZXRSZXNwb25zZSIagtPkkwIUOgEqIg8vYXBpL3YxL3dhbGxldHMSeQoLTGlzdFdhbGxldHMSJy5tcGN3YWxsZXQud2FsbGV0LnYxLkxpc3RXYWxsZXRzUmVxdWVzdBooLm1wY3dhbGxldC53YWxsZXQudjEuTGlzdFdhbGxldHNSZXNwb25zZSIXgtPkkwIREg8vYXBpL3YxL3dhbGxldHMSfwoJR2V0V2FsbGV0EiUubXBjd2FsbGV0LndhbGxldC52MS5HZXRXYWxsZXRSZXF1ZXN0GiYubXBjd2FsbGV0LndhbGxldC52MS5HZXRXYWxsZXRSZXNwb25zZSIjgtPkkwIdEhsvYXBpL3YxL3dhbGxldHMve3dhbGxldF9pZH0SjAEKCk5ld0FkZHJlc3MSJi5tcGN3YWxsZXQud2FsbGV0LnYxLk5ld0FkZHJlc3NSZXF1ZXN0GicubXBjd2FsbGV0LndhbGxldC52MS5OZXdBZGRyZXNzUmVzcG9uc2UiLYLT5JMCJyIlL2FwaS92MS93YWxsZXRzL3t3YWxsZXRfaWR9L2FkZHJlc3NlcxKKAQoKR2V0QmFsYW5jZRImLm1wY3dhbGxldC53YWxsZXQudjEuR2V0QmFsYW5jZVJlcXVlc3QaJy5tcGN3YWxsZXQud2FsbGV0LnYxLkdldEJhbGFuY2VSZXNwb25zZSIrgtPkkwIlEiMvYXBpL3YxL3dhbGxldHMve3dhbGxldF9pZH0vYmFsYW5jZRKFAQoJTGlzdFV0eG9zEiUubXBjd2FsbGV0LndhbGxldC52MS5MaXN0VXR4b3NSZXF1ZXN0GiYubXBjd2FsbGV0LndhbGxldC52MS5MaXN0VXR4b3NSZXNwb25zZSIpgtPkkwIjEiEvYXBpL3YxL3dhbGxldHMve3dhbGxldF9pZH0vdXR4b3MSfQoLU2VuZFBheW1lbnQSJy5tcGN3YWxsZXQud2FsbGV0LnYxLlNlbmRQYXltZW50UmVxdWVzdBooLm1wY3dhbGxldC53YWxsZXQudjEuU2VuZFBheW1lbnRSZXNwb25zZSIbgtPkkwIVOgEqIhAvYXBpL3YxL3BheW1lbnRzEoQBCgpHZXRQYXltZW50EiYubXBjd2FsbGV0LndhbGxldC52MS5HZXRQYXltZW50UmVxdWVzdBonLm1wY3dhbGxldC53YWxsZXQudjEuR2V0UGF5bWVudFJlc3BvbnNlIiWC0+STAh8SHS9hcGkvdjEvcGF5bWVudHMve3BheW1lbnRfaWR9EpIBCgxXYXRjaFBheW1lbnQSKC5tcGN3YWxsZXQud2FsbGV0LnYxLldhdGNoUGF5bWVudFJlcXVlc3QaKS5tcGN3YWxsZXQud2FsbGV0LnYxLldhdGNoUGF5bWVudFJlc3BvbnNlIiuC0+STAiUSIy9hcGkvdjEvcGF5bWVudHMve3BheW1lbnRfaWR9OndhdGNoMAESkQEKDExpc3RQYXltZW50cxIoLm1wY3dhbGxldC53YWxsZXQudjEuTGlzdFBheW1lbnRzUmVxdWVzdBopLm1wY3dhbGxldC53YWxsZXQudjEuTGlzdFBheW1lbnRzUmVzcG9uc2UiLILT5JMCJhIkL2FwaS92MS93YWxsZXRzL3t3YWxsZXRfaWR9L3BheW1lbnRzEoQBCghHZXRWb3RlcxIkLm1wY3dhbGxldC53YWxsZXQudjEuR2V0Vm90ZXNSZXF1ZXN0GiUubXBjd2FsbGV0LndhbGxldC52MS5HZXRWb3Rlc1Jlc3BvbnNlIiuC0+STAiUSIy9hcGkvdjEvcGF5bWVudHMve3BheW1lbnRfaWR9L3ZvdGVzEpABCg1HZXRQb29sU3RhdHVzEikubXBjd2FsbGV0LndhbGxldC52MS5HZXRQb29sU3RhdHVzUmVxdWVzdBoqLm1wY3dhbGxldC53YWxsZXQudjEuR2V0UG9vbFN0YXR1c1Jlc3BvbnNlIiiC0+STAiISIC9hcGkvdjEvd2FsbGV0cy97d2FsbGV0X2lkfS9wb29sEnIKCUdldEhlYWx0aBIlLm1wY3dhbGxldC53YWxsZXQudjEuR2V0SGVhbHRoUmVxdWVzdBomLm1wY3dhbGxldC53YWxsZXQudjEuR2V0SGVhbHRoUmVzcG9uc2UiFoLT5JMCEBIOL2FwaS92MS9oZWFsdGhiBnByb3RvMw", [file_buf_validate_validate, file_google_api_annotations, file_mpcwallet_consensus_v1_consensus]);
+  fileDesc("CiBtcGN3YWxsZXQvd2FsbGV0L3YxL3dhbGxldC5wcm90bxITbXBjd2FsbGV0LndhbGxldC52MSKKAgoGV2FsbGV0EhEKCXdhbGxldF9pZBgBIAEoCRIMCgRuYW1lGAIgASgJEisKBnNjaGVtZRgDIAEoDjIbLm1wY3dhbGxldC53YWxsZXQudjEuU2NoZW1lEi0KB25ldHdvcmsYBCABKA4yHC5tcGN3YWxsZXQud2FsbGV0LnYxLk5ldHdvcmsSEQoJdGhyZXNob2xkGAUgASgNEg8KB3BhcnRpZXMYBiADKAkSEQoJZ3JvdXBfa2V5GAcgASgMEhIKCmNoYWluX2NvZGUYCCABKAwSFQoNY3JlYXRlZF9hdF9tcxgJIAEoBBINCgVlcG9jaBgKIAEoDRISCgprZXlfZGlnZXN0GAsgASgMItACCgxXYWxsZXRDaGFuZ2USEQoJd2FsbGV0X2lkGAEgASgJEhIKCnJlcXVlc3RfaWQYAiABKAkSNgoEa2luZBgDIAEoDjIoLm1wY3dhbGxldC5jb25zZW5zdXMudjEuV2FsbGV0Q2hhbmdlS2luZBIRCgl0aHJlc2hvbGQYBCABKA0SDwoHcGFydGllcxgFIAMoCRINCgVlcG9jaBgGIAEoDRI1CgVzdGF0ZRgHIAEoDjImLm1wY3dhbGxldC53YWxsZXQudjEuV2FsbGV0Q2hhbmdlU3RhdGUSDwoHYXR0ZW1wdBgIIAEoDRIMCgRzdGVwGAkgASgJEhMKC3dhaXRpbmdfZm9yGAogAygJEg0KBW93aW5nGAsgAygJEgwKBGNvZGUYDCABKAkSDwoHbWVzc2FnZRgNIAEoCRIVCg1jaGFuZ2VkX2F0X21zGA4gASgEIk8KB0FkZHJlc3MSDwoHYWRkcmVzcxgBIAEoCRINCgVpbmRleBgCIAEoDRIMCgRwYXRoGAMgASgJEhYKDnNjcmlwdF9wdWJfa2V5GAQgASgMIpcBCgRVdHhvEgwKBHR4aWQYASABKAkSDAoEdm91dBgCIAEoDRIRCgl2YWx1ZV9zYXQYAyABKAQSDwoHYWRkcmVzcxgEIAEoCRIMCgRwYXRoGAUgASgJEhgKEGNvbmZpcm1lZF9oZWlnaHQYBiABKA0SFQoNY29uZmlybWF0aW9ucxgHIAEoDRIQCghyZXNlcnZlZBgIIAEoCCLEAwoHUGF5bWVudBISCgpwYXltZW50X2lkGAEgASgJEhEKCXdhbGxldF9pZBgCIAEoCRIwCgVwaGFzZRgDIAEoDjIhLm1wY3dhbGxldC53YWxsZXQudjEuUGF5bWVudFBoYXNlEjUKCnJlY2lwaWVudHMYBCADKAsyIS5tcGN3YWxsZXQuY29uc2Vuc3VzLnYxLlJlY2lwaWVudBIVCg1tZXRhZGF0YV9qc29uGAUgASgJEgwKBHR4aWQYBiABKAkSDwoHZmVlX3NhdBgHIAEoBBIXCg9yYXdfdHJhbnNhY3Rpb24YCCABKAwSGAoQY29uZmlybWVkX2hlaWdodBgJIAEoDRIVCg1jb25maXJtYXRpb25zGAogASgNEg8KB3JldHJpZXMYCyABKA0SNAoHZmFpbHVyZRgMIAEoCzIjLm1wY3dhbGxldC53YWxsZXQudjEuUGF5bWVudEZhaWx1cmUSFQoNY3JlYXRlZF9hdF9tcxgNIAEoBBIVCg11cGRhdGVkX2F0X21zGA4gASgEEjQKCHRpbWVsaW5lGA8gAygLMiIubXBjd2FsbGV0LndhbGxldC52MS5UaW1lbGluZUVudHJ5IkEKDlBheW1lbnRGYWlsdXJlEgwKBGNvZGUYASABKAkSDwoHbWVzc2FnZRgCIAEoCRIQCghjdWxwcml0cxgDIAMoCSJrCg1UaW1lbGluZUVudHJ5EgwKBHN0ZXAYASABKAkSDwoHbm9kZV9pZBgCIAEoCRIVCg1zdGFydGVkX2F0X21zGAMgASgEEhMKC2R1cmF0aW9uX21zGAQgASgBEg8KB291dGNvbWUYBSABKAkijgEKCk5vZGVCYWxsb3QSDQoFdm90ZXIYASABKAkSMwoHdmVyZGljdBgCIAEoDjIiLm1wY3dhbGxldC53YWxsZXQudjEuQmFsbG90VmVyZGljdBIPCgdyZWFzb25zGAMgAygJEhYKDnJlY2VpdmVkX2F0X21zGAQgASgEEhMKC2R1cmF0aW9uX21zGAUgASgBIjsKClBhcnRIZWFsdGgSDAoEbmFtZRgBIAEoCRIPCgdoZWFsdGh5GAIgASgIEg4KBmRldGFpbBgDIAEoCSLeAQoTQ3JlYXRlV2FsbGV0UmVxdWVzdBIsCgRuYW1lGAEgASgJQh66SBtyGRABGEAyE15bXlx4MDAtXHgxZlx4N2ZdKiQSNwoGc2NoZW1lGAIgASgOMhsubXBjd2FsbGV0LndhbGxldC52MS5TY2hlbWVCCrpIB4IBBBABIAASHAoJdGhyZXNob2xkGAMgASgNQgm6SAYqBBhAKAISQgoHcGFydGllcxgEIAMoCUIxukgukgErEEAYASIlciMyIV5bQS1aYS16MC05XVtBLVphLXowLTkuXy1dezAsNjJ9JCJDChRDcmVhdGVXYWxsZXRSZXNwb25zZRIrCgZ3YWxsZXQYASABKAsyGy5tcGN3YWxsZXQud2FsbGV0LnYxLldhbGxldCJaChJMaXN0V2FsbGV0c1JlcXVlc3QSGwoJcGFnZV9zaXplGAEgASgNQgi6SAUqAxjoBxInCgpwYWdlX3Rva2VuGAIgASgJQhO6SBByDjIMXlswLTldezAsOX0kIlwKE0xpc3RXYWxsZXRzUmVzcG9uc2USLAoHd2FsbGV0cxgBIAMoCzIbLm1wY3dhbGxldC53YWxsZXQudjEuV2FsbGV0EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSJPChBHZXRXYWxsZXRSZXF1ZXN0EjsKCXdhbGxldF9pZBgBIAEoCUIoukglciMyIV5bQS1aYS16MC05XVtBLVphLXowLTkuXy1dezAsNjJ9JCJAChFHZXRXYWxsZXRSZXNwb25zZRIrCgZ3YWxsZXQYASABKAsyGy5tcGN3YWxsZXQud2FsbGV0LnYxLldhbGxldCK4AwoTQ2hhbmdlV2FsbGV0UmVxdWVzdBKgAwoGY2hhbmdlGAEgASgLMioubXBjd2FsbGV0LmNvbnNlbnN1cy52MS5TaWduZWRXYWxsZXRDaGFuZ2VC4wK6SN8CugFoCg5jaGFuZ2UucmVxdWVzdBIfcmVxdWVzdCBtdXN0IGJlIDEgdG8gODE5MiBieXRlcxo1c2l6ZSh0aGlzLnJlcXVlc3QpID49IDEgJiYgc2l6ZSh0aGlzLnJlcXVlc3QpIDw9IDgxOTK6AaABChBjaGFuZ2UuYXV0aG9yaXR5Ek9hdXRob3JpdHkgbXVzdCBiZSB0aGUgbmFtZSBvZiBhIHBheW1lbnQgYXV0aG9yaXR5LCAxIHRvIDYzIG9mIEEtWiBhLXogMC05IC4gXyAtGjt0aGlzLmF1dGhvcml0eS5tYXRjaGVzKCdeW0EtWmEtejAtOV1bQS1aYS16MC05Ll8tXXswLDYyfSQnKboBSgoQY2hhbmdlLnNpZ25hdHVyZRIac2lnbmF0dXJlIG11c3QgYmUgNjQgYnl0ZXMaGnNpemUodGhpcy5zaWduYXR1cmUpID09IDY0yAEBIkkKFENoYW5nZVdhbGxldFJlc3BvbnNlEjEKBmNoYW5nZRgBIAEoCzIhLm1wY3dhbGxldC53YWxsZXQudjEuV2FsbGV0Q2hhbmdlIlUKFkdldFdhbGxldENoYW5nZVJlcXVlc3QSOwoJd2FsbGV0X2lkGAEgASgJQii6SCVyIzIhXltBLVphLXowLTldW0EtWmEtejAtOS5fLV17MCw2Mn0kImIKF0dldFdhbGxldENoYW5nZVJlc3BvbnNlEjEKBmNoYW5nZRgBIAEoCzIhLm1wY3dhbGxldC53YWxsZXQudjEuV2FsbGV0Q2hhbmdlEhQKDGNoYW5nZV9jb3VudBgCIAEoDSJQChFOZXdBZGRyZXNzUmVxdWVzdBI7Cgl3YWxsZXRfaWQYASABKAlCKLpIJXIjMiFeW0EtWmEtejAtOV1bQS1aYS16MC05Ll8tXXswLDYyfSQiQwoSTmV3QWRkcmVzc1Jlc3BvbnNlEi0KB2FkZHJlc3MYASABKAsyHC5tcGN3YWxsZXQud2FsbGV0LnYxLkFkZHJlc3MiUAoRR2V0QmFsYW5jZVJlcXVlc3QSOwoJd2FsbGV0X2lkGAEgASgJQii6SCVyIzIhXltBLVphLXowLTldW0EtWmEtejAtOS5fLV17MCw2Mn0kIoEBChJHZXRCYWxhbmNlUmVzcG9uc2USEQoJd2FsbGV0X2lkGAEgASgJEhUKDWNvbmZpcm1lZF9zYXQYAiABKAQSFwoPdW5jb25maXJtZWRfc2F0GAMgASgEEhQKDHJlc2VydmVkX3NhdBgEIAEoBBISCgp0aXBfaGVpZ2h0GAUgASgNIpUBChBMaXN0VXR4b3NSZXF1ZXN0EjsKCXdhbGxldF9pZBgBIAEoCUIoukglciMyIV5bQS1aYS16MC05XVtBLVphLXowLTkuXy1dezAsNjJ9JBIbCglwYWdlX3NpemUYAiABKA1CCLpIBSoDGOgHEicKCnBhZ2VfdG9rZW4YAyABKAlCE7pIEHIOMgxeWzAtOV17MCw5fSQiVgoRTGlzdFV0eG9zUmVzcG9uc2USKAoFdXR4b3MYASADKAsyGS5tcGN3YWxsZXQud2FsbGV0LnYxLlV0eG8SFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJItsDChJTZW5kUGF5bWVudFJlcXVlc3QSqAMKB3BheW1lbnQYASABKAsyLC5tcGN3YWxsZXQuY29uc2Vuc3VzLnYxLlNpZ25lZFBheW1lbnRSZXF1ZXN0QugCukjkAroBawoPcGF5bWVudC5yZXF1ZXN0EiByZXF1ZXN0IG11c3QgYmUgMSB0byAxNjM4NCBieXRlcxo2c2l6ZSh0aGlzLnJlcXVlc3QpID49IDEgJiYgc2l6ZSh0aGlzLnJlcXVlc3QpIDw9IDE2Mzg0ugGhAQoRcGF5bWVudC5hdXRob3JpdHkST2F1dGhvcml0eSBtdXN0IGJlIHRoZSBuYW1lIG9mIGEgcGF5bWVudCBhdXRob3JpdHksIDEgdG8gNjMgb2YgQS1aIGEteiAwLTkgLiBfIC0aO3RoaXMuYXV0aG9yaXR5Lm1hdGNoZXMoJ15bQS1aYS16MC05XVtBLVphLXowLTkuXy1dezAsNjJ9JCcpugFLChFwYXltZW50LnNpZ25hdHVyZRIac2lnbmF0dXJlIG11c3QgYmUgNjQgYnl0ZXMaGnNpemUodGhpcy5zaWduYXR1cmUpID09IDY0yAEBEhoKEndhaXRfZm9yX2Jyb2FkY2FzdBgCIAEoCCJEChNTZW5kUGF5bWVudFJlc3BvbnNlEi0KB3BheW1lbnQYASABKAsyHC5tcGN3YWxsZXQud2FsbGV0LnYxLlBheW1lbnQiUQoRR2V0UGF5bWVudFJlcXVlc3QSPAoKcGF5bWVudF9pZBgBIAEoCUIoukglciMyIV5bQS1aYS16MC05XVtBLVphLXowLTkuXy1dezAsNjJ9JCJDChJHZXRQYXltZW50UmVzcG9uc2USLQoHcGF5bWVudBgBIAEoCzIcLm1wY3dhbGxldC53YWxsZXQudjEuUGF5bWVudCJTChNXYXRjaFBheW1lbnRSZXF1ZXN0EjwKCnBheW1lbnRfaWQYASABKAlCKLpIJXIjMiFeW0EtWmEtejAtOV1bQS1aYS16MC05Ll8tXXswLDYyfSQiRQoUV2F0Y2hQYXltZW50UmVzcG9uc2USLQoHcGF5bWVudBgBIAEoCzIcLm1wY3dhbGxldC53YWxsZXQudjEuUGF5bWVudCKMAQoTTGlzdFBheW1lbnRzUmVxdWVzdBI7Cgl3YWxsZXRfaWQYASABKAlCKLpIJXIjMiFeW0EtWmEtejAtOV1bQS1aYS16MC05Ll8tXXswLDYyfSQSGgoJcGFnZV9zaXplGAIgASgNQge6SAQqAhhkEhwKCnBhZ2VfdG9rZW4YAyABKAlCCLpIBXIDGIABIl8KFExpc3RQYXltZW50c1Jlc3BvbnNlEi4KCHBheW1lbnRzGAEgAygLMhwubXBjd2FsbGV0LndhbGxldC52MS5QYXltZW50EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSJPCg9HZXRWb3Rlc1JlcXVlc3QSPAoKcGF5bWVudF9pZBgBIAEoCUIoukglciMyIV5bQS1aYS16MC05XVtBLVphLXowLTkuXy1dezAsNjJ9JCLWAQoQR2V0Vm90ZXNSZXNwb25zZRISCgpwYXltZW50X2lkGAEgASgJEhcKD3Byb3Bvc2FsX2RpZ2VzdBgCIAEoDBIWCg5wb2xpY3lfdmVyc2lvbhgDIAEoBBIYChBhcHByb3ZhbHNfbmVlZGVkGAQgASgNEjEKB291dGNvbWUYBSABKA4yIC5tcGN3YWxsZXQud2FsbGV0LnYxLlZvdGVPdXRjb21lEjAKB2JhbGxvdHMYBiADKAsyHy5tcGN3YWxsZXQud2FsbGV0LnYxLk5vZGVCYWxsb3QiUwoUR2V0UG9vbFN0YXR1c1JlcXVlc3QSOwoJd2FsbGV0X2lkGAEgASgJQii6SCVyIzIhXltBLVphLXowLTldW0EtWmEtejAtOS5fLV17MCw2Mn0kIn4KFUdldFBvb2xTdGF0dXNSZXNwb25zZRIRCgl3YWxsZXRfaWQYASABKAkSEQoJYXZhaWxhYmxlGAIgASgNEg4KBmluX3VzZRgDIAEoDRIOCgZmYWlsZWQYBCABKA0SDgoGdGFyZ2V0GAUgASgNEg8KB21pbmltdW0YBiABKA0iEgoQR2V0SGVhbHRoUmVxdWVzdCKzAQoRR2V0SGVhbHRoUmVzcG9uc2USDwoHaGVhbHRoeRgBIAEoCBIuCgVwYXJ0cxgCIAMoCzIfLm1wY3dhbGxldC53YWxsZXQudjEuUGFydEhlYWx0aBIOCgZsZWFkZXIYAyABKAkSDwoHdGltZV9tcxgEIAEoBBI8CgxwcmVwYXJhdGlvbnMYCCADKAsyJi5tcGN3YWxsZXQud2FsbGV0LnYxLldhbGxldFByZXBhcmF0aW9uIp8BChFXYWxsZXRQcmVwYXJhdGlvbhIRCgl3YWxsZXRfaWQYASABKAkSDAoEbmFtZRgCIAEoCRI0CgVwaGFzZRgDIAEoDjIlLm1wY3dhbGxldC53YWxsZXQudjEuUHJlcGFyYXRpb25QaGFzZRIzCgVub2RlcxgEIAMoCzIkLm1wY3dhbGxldC53YWxsZXQudjEuTm9kZVByZXBhcmF0aW9uIkwKD05vZGVQcmVwYXJhdGlvbhIPCgdub2RlX2lkGAEgASgJEgwKBGRvbmUYAiABKA0SCgoCb2YYAyABKA0SDgoGdGVzdGVkGAQgASgNKkYKBlNjaGVtZRIWChJTQ0hFTUVfVU5TUEVDSUZJRUQQABIQCgxTQ0hFTUVfRlJPU1QQARISCg5TQ0hFTUVfQ0dHTVAyNBACKnUKB05ldHdvcmsSFwoTTkVUV09SS19VTlNQRUNJRklFRBAAEhMKD05FVFdPUktfTUFJTk5FVBABEhMKD05FVFdPUktfVEVTVE5FVBACEhIKDk5FVFdPUktfU0lHTkVUEAMSEwoPTkVUV09SS19SRUdURVNUEAQq4AIKDFBheW1lbnRQaGFzZRIdChlQQVlNRU5UX1BIQVNFX1VOU1BFQ0lGSUVEEAASGQoVUEFZTUVOVF9QSEFTRV9DUkVBVEVEEAESGAoUUEFZTUVOVF9QSEFTRV9WT1RJTkcQAhIaChZQQVlNRU5UX1BIQVNFX0FQUFJPVkVEEAMSGQoVUEFZTUVOVF9QSEFTRV9TSUdOSU5HEAQSGAoUUEFZTUVOVF9QSEFTRV9TSUdORUQQBRIeChpQQVlNRU5UX1BIQVNFX0JST0FEQ0FTVElORxAGEhsKF1BBWU1FTlRfUEhBU0VfQlJPQURDQVNUEAcSGwoXUEFZTUVOVF9QSEFTRV9DT05GSVJNRUQQCBIaChZQQVlNRU5UX1BIQVNFX1JFSkVDVEVEEAkSGwoXUEFZTUVOVF9QSEFTRV9USU1FRF9PVVQQChIYChRQQVlNRU5UX1BIQVNFX0ZBSUxFRBALKn8KDUJhbGxvdFZlcmRpY3QSHgoaQkFMTE9UX1ZFUkRJQ1RfVU5TUEVDSUZJRUQQABIaChZCQUxMT1RfVkVSRElDVF9BUFBST1ZFEAESGQoVQkFMTE9UX1ZFUkRJQ1RfUkVKRUNUEAISFwoTQkFMTE9UX1ZFUkRJQ1RfTk9ORRADKpcBCgtWb3RlT3V0Y29tZRIcChhWT1RFX09VVENPTUVfVU5TUEVDSUZJRUQQABIYChRWT1RFX09VVENPTUVfUEVORElORxABEhkKFVZPVEVfT1VUQ09NRV9BUFBST1ZFRBACEhkKFVZPVEVfT1VUQ09NRV9SRUpFQ1RFRBADEhoKFlZPVEVfT1VUQ09NRV9USU1FRF9PVVQQBCqeAQoRV2FsbGV0Q2hhbmdlU3RhdGUSIwofV0FMTEVUX0NIQU5HRV9TVEFURV9VTlNQRUNJRklFRBAAEh8KG1dBTExFVF9DSEFOR0VfU1RBVEVfUlVOTklORxABEiAKHFdBTExFVF9DSEFOR0VfU1RBVEVfU1dJVENIRUQQAhIhCh1XQUxMRVRfQ0hBTkdFX1NUQVRFX0FCQU5ET05FRBADKpQBChBQcmVwYXJhdGlvblBoYXNlEiEKHVBSRVBBUkFUSU9OX1BIQVNFX1VOU1BFQ0lGSUVEEAASGQoVUFJFUEFSQVRJT05fUEhBU0VfS0VZEAESHAoYUFJFUEFSQVRJT05fUEhBU0VfUFJJTUVTEAISJAogUFJFUEFSQVRJT05fUEhBU0VfQVVYSUxJQVJZX0lORk8QAzKREAoNV2FsbGV0U2VydmljZRJ/CgxDcmVhdGVXYWxsZXQSKC5tcGN3YWxsZXQud2FsbGV0LnYxLkNyZWF0ZVdhbGxldFJlcXVlc3QaKS5tcGN3YWxsZXQud2FsbGV0LnYxLkNyZWF0ZVdhbGxldFJlc3BvbnNlIhqC0+STAhQ6ASoiDy9hcGkvdjEvd2FsbGV0cxJ5CgtMaXN0V2FsbGV0cxInLm1wY3dhbGxldC53YWxsZXQudjEuTGlzdFdhbGxldHNSZXF1ZXN0GigubXBjd2FsbGV0LndhbGxldC52MS5MaXN0V2FsbGV0c1Jlc3BvbnNlIheC0+STAhESDy9hcGkvdjEvd2FsbGV0cxJ/CglHZXRXYWxsZXQSJS5tcGN3YWxsZXQud2FsbGV0LnYxLkdldFdhbGxldFJlcXVlc3QaJi5tcGN3YWxsZXQud2FsbGV0LnYxLkdldFdhbGxldFJlc3BvbnNlIiOC0+STAh0SGy9hcGkvdjEvd2FsbGV0cy97d2FsbGV0X2lkfRKGAQoMQ2hhbmdlV2FsbGV0EigubXBjd2FsbGV0LndhbGxldC52MS5DaGFuZ2VXYWxsZXRSZXF1ZXN0GikubXBjd2FsbGV0LndhbGxldC52MS5DaGFuZ2VXYWxsZXRSZXNwb25zZSIhgtPkkwIbOgEqIhYvYXBpL3YxL3dhbGxldHM6Y2hhbmdlEpgBCg9HZXRXYWxsZXRDaGFuZ2USKy5tcGN3YWxsZXQud2FsbGV0LnYxLkdldFdhbGxldENoYW5nZVJlcXVlc3QaLC5tcGN3YWxsZXQud2FsbGV0LnYxLkdldFdhbGxldENoYW5nZVJlc3BvbnNlIiqC0+STAiQSIi9hcGkvdjEvd2FsbGV0cy97d2FsbGV0X2lkfS9jaGFuZ2USjAEKCk5ld0FkZHJlc3MSJi5tcGN3YWxsZXQud2FsbGV0LnYxLk5ld0FkZHJlc3NSZXF1ZXN0GicubXBjd2FsbGV0LndhbGxldC52MS5OZXdBZGRyZXNzUmVzcG9uc2UiLYLT5JMCJyIlL2FwaS92MS93YWxsZXRzL3t3YWxsZXRfaWR9L2FkZHJlc3NlcxKKAQoKR2V0QmFsYW5jZRImLm1wY3dhbGxldC53YWxsZXQudjEuR2V0QmFsYW5jZVJlcXVlc3QaJy5tcGN3YWxsZXQud2FsbGV0LnYxLkdldEJhbGFuY2VSZXNwb25zZSIrgtPkkwIlEiMvYXBpL3YxL3dhbGxldHMve3dhbGxldF9pZH0vYmFsYW5jZRKFAQoJTGlzdFV0eG9zEiUubXBjd2FsbGV0LndhbGxldC52MS5MaXN0VXR4b3NSZXF1ZXN0GiYubXBjd2FsbGV0LndhbGxldC52MS5MaXN0VXR4b3NSZXNwb25zZSIpgtPkkwIjEiEvYXBpL3YxL3dhbGxldHMve3dhbGxldF9pZH0vdXR4b3MSfQoLU2VuZFBheW1lbnQSJy5tcGN3YWxsZXQud2FsbGV0LnYxLlNlbmRQYXltZW50UmVxdWVzdBooLm1wY3dhbGxldC53YWxsZXQudjEuU2VuZFBheW1lbnRSZXNwb25zZSIbgtPkkwIVOgEqIhAvYXBpL3YxL3BheW1lbnRzEoQBCgpHZXRQYXltZW50EiYubXBjd2FsbGV0LndhbGxldC52MS5HZXRQYXltZW50UmVxdWVzdBonLm1wY3dhbGxldC53YWxsZXQudjEuR2V0UGF5bWVudFJlc3BvbnNlIiWC0+STAh8SHS9hcGkvdjEvcGF5bWVudHMve3BheW1lbnRfaWR9EpIBCgxXYXRjaFBheW1lbnQSKC5tcGN3YWxsZXQud2FsbGV0LnYxLldhdGNoUGF5bWVudFJlcXVlc3QaKS5tcGN3YWxsZXQud2FsbGV0LnYxLldhdGNoUGF5bWVudFJlc3BvbnNlIiuC0+STAiUSIy9hcGkvdjEvcGF5bWVudHMve3BheW1lbnRfaWR9OndhdGNoMAESkQEKDExpc3RQYXltZW50cxIoLm1wY3dhbGxldC53YWxsZXQudjEuTGlzdFBheW1lbnRzUmVxdWVzdBopLm1wY3dhbGxldC53YWxsZXQudjEuTGlzdFBheW1lbnRzUmVzcG9uc2UiLILT5JMCJhIkL2FwaS92MS93YWxsZXRzL3t3YWxsZXRfaWR9L3BheW1lbnRzEoQBCghHZXRWb3RlcxIkLm1wY3dhbGxldC53YWxsZXQudjEuR2V0Vm90ZXNSZXF1ZXN0GiUubXBjd2FsbGV0LndhbGxldC52MS5HZXRWb3Rlc1Jlc3BvbnNlIiuC0+STAiUSIy9hcGkvdjEvcGF5bWVudHMve3BheW1lbnRfaWR9L3ZvdGVzEpABCg1HZXRQb29sU3RhdHVzEikubXBjd2FsbGV0LndhbGxldC52MS5HZXRQb29sU3RhdHVzUmVxdWVzdBoqLm1wY3dhbGxldC53YWxsZXQudjEuR2V0UG9vbFN0YXR1c1Jlc3BvbnNlIiiC0+STAiISIC9hcGkvdjEvd2FsbGV0cy97d2FsbGV0X2lkfS9wb29sEnIKCUdldEhlYWx0aBIlLm1wY3dhbGxldC53YWxsZXQudjEuR2V0SGVhbHRoUmVxdWVzdBomLm1wY3dhbGxldC53YWxsZXQudjEuR2V0SGVhbHRoUmVzcG9uc2UiFoLT5JMCEBIOL2FwaS92MS9oZWFsdGhiBnByb3RvMw", [file_buf_validate_validate, file_google_api_annotations, file_mpcwallet_consensus_v1_consensus, file_mpcwallet_consensus_v1_wallet_change]);
 
 /**
  * @generated from message mpcwallet.wallet.v1.Wallet
@@ -76,6 +78,20 @@ export type Wallet = Message<"mpcwallet.wallet.v1.Wallet"> & {
    * @generated from field: uint64 created_at_ms = 9;
    */
   createdAtMs: bigint;
+
+  /**
+   * Grows with each refresh or reshare.
+   *
+   * @generated from field: uint32 epoch = 10;
+   */
+  epoch: number;
+
+  /**
+   * Digest of all public shares, 32 bytes; names the epoch in an order that replaces it.
+   *
+   * @generated from field: bytes key_digest = 11;
+   */
+  keyDigest: Uint8Array;
 };
 
 /**
@@ -84,6 +100,106 @@ export type Wallet = Message<"mpcwallet.wallet.v1.Wallet"> & {
  */
 export const WalletSchema: GenMessage<Wallet> = /*@__PURE__*/
   messageDesc(file_mpcwallet_wallet_v1_wallet, 0);
+
+/**
+ * A refresh or reshare, as far as it is.
+ *
+ * @generated from message mpcwallet.wallet.v1.WalletChange
+ */
+export type WalletChange = Message<"mpcwallet.wallet.v1.WalletChange"> & {
+  /**
+   * @generated from field: string wallet_id = 1;
+   */
+  walletId: string;
+
+  /**
+   * @generated from field: string request_id = 2;
+   */
+  requestId: string;
+
+  /**
+   * @generated from field: mpcwallet.consensus.v1.WalletChangeKind kind = 3;
+   */
+  kind: WalletChangeKind;
+
+  /**
+   * Signers needed after the change.
+   *
+   * @generated from field: uint32 threshold = 4;
+   */
+  threshold: number;
+
+  /**
+   * Node ids in party order after the change.
+   *
+   * @generated from field: repeated string parties = 5;
+   */
+  parties: string[];
+
+  /**
+   * Number of the new epoch.
+   *
+   * @generated from field: uint32 epoch = 6;
+   */
+  epoch: number;
+
+  /**
+   * @generated from field: mpcwallet.wallet.v1.WalletChangeState state = 7;
+   */
+  state: WalletChangeState;
+
+  /**
+   * Tries so far.
+   *
+   * @generated from field: uint32 attempt = 8;
+   */
+  attempt: number;
+
+  /**
+   * What happens now, for people; empty when nothing does.
+   *
+   * @generated from field: string step = 9;
+   */
+  step: string;
+
+  /**
+   * Nodes that keep a running change from going on.
+   *
+   * @generated from field: repeated string waiting_for = 10;
+   */
+  waitingFor: string[];
+
+  /**
+   * Nodes that have not yet confirmed that they switched, or that they erased the share of a party that left.
+   *
+   * @generated from field: repeated string owing = 11;
+   */
+  owing: string[];
+
+  /**
+   * Why it was abandoned, or why the last try failed; empty when nothing failed.
+   *
+   * @generated from field: string code = 12;
+   */
+  code: string;
+
+  /**
+   * @generated from field: string message = 13;
+   */
+  message: string;
+
+  /**
+   * @generated from field: uint64 changed_at_ms = 14;
+   */
+  changedAtMs: bigint;
+};
+
+/**
+ * Describes the message mpcwallet.wallet.v1.WalletChange.
+ * Use `create(WalletChangeSchema)` to create a new message.
+ */
+export const WalletChangeSchema: GenMessage<WalletChange> = /*@__PURE__*/
+  messageDesc(file_mpcwallet_wallet_v1_wallet, 1);
 
 /**
  * @generated from message mpcwallet.wallet.v1.Address
@@ -117,7 +233,7 @@ export type Address = Message<"mpcwallet.wallet.v1.Address"> & {
  * Use `create(AddressSchema)` to create a new message.
  */
 export const AddressSchema: GenMessage<Address> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_wallet_v1_wallet, 1);
+  messageDesc(file_mpcwallet_wallet_v1_wallet, 2);
 
 /**
  * @generated from message mpcwallet.wallet.v1.Utxo
@@ -173,7 +289,7 @@ export type Utxo = Message<"mpcwallet.wallet.v1.Utxo"> & {
  * Use `create(UtxoSchema)` to create a new message.
  */
 export const UtxoSchema: GenMessage<Utxo> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_wallet_v1_wallet, 2);
+  messageDesc(file_mpcwallet_wallet_v1_wallet, 3);
 
 /**
  * @generated from message mpcwallet.wallet.v1.Payment
@@ -274,7 +390,7 @@ export type Payment = Message<"mpcwallet.wallet.v1.Payment"> & {
  * Use `create(PaymentSchema)` to create a new message.
  */
 export const PaymentSchema: GenMessage<Payment> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_wallet_v1_wallet, 3);
+  messageDesc(file_mpcwallet_wallet_v1_wallet, 4);
 
 /**
  * @generated from message mpcwallet.wallet.v1.PaymentFailure
@@ -303,7 +419,7 @@ export type PaymentFailure = Message<"mpcwallet.wallet.v1.PaymentFailure"> & {
  * Use `create(PaymentFailureSchema)` to create a new message.
  */
 export const PaymentFailureSchema: GenMessage<PaymentFailure> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_wallet_v1_wallet, 4);
+  messageDesc(file_mpcwallet_wallet_v1_wallet, 5);
 
 /**
  * How long one step of a payment took.
@@ -348,7 +464,7 @@ export type TimelineEntry = Message<"mpcwallet.wallet.v1.TimelineEntry"> & {
  * Use `create(TimelineEntrySchema)` to create a new message.
  */
 export const TimelineEntrySchema: GenMessage<TimelineEntry> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_wallet_v1_wallet, 5);
+  messageDesc(file_mpcwallet_wallet_v1_wallet, 6);
 
 /**
  * One node's vote, as its coordinator received it.
@@ -389,7 +505,7 @@ export type NodeBallot = Message<"mpcwallet.wallet.v1.NodeBallot"> & {
  * Use `create(NodeBallotSchema)` to create a new message.
  */
 export const NodeBallotSchema: GenMessage<NodeBallot> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_wallet_v1_wallet, 6);
+  messageDesc(file_mpcwallet_wallet_v1_wallet, 7);
 
 /**
  * @generated from message mpcwallet.wallet.v1.PartHealth
@@ -418,7 +534,7 @@ export type PartHealth = Message<"mpcwallet.wallet.v1.PartHealth"> & {
  * Use `create(PartHealthSchema)` to create a new message.
  */
 export const PartHealthSchema: GenMessage<PartHealth> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_wallet_v1_wallet, 7);
+  messageDesc(file_mpcwallet_wallet_v1_wallet, 8);
 
 /**
  * @generated from message mpcwallet.wallet.v1.CreateWalletRequest
@@ -456,7 +572,7 @@ export type CreateWalletRequest = Message<"mpcwallet.wallet.v1.CreateWalletReque
  * Use `create(CreateWalletRequestSchema)` to create a new message.
  */
 export const CreateWalletRequestSchema: GenMessage<CreateWalletRequest> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_wallet_v1_wallet, 8);
+  messageDesc(file_mpcwallet_wallet_v1_wallet, 9);
 
 /**
  * @generated from message mpcwallet.wallet.v1.CreateWalletResponse
@@ -473,7 +589,7 @@ export type CreateWalletResponse = Message<"mpcwallet.wallet.v1.CreateWalletResp
  * Use `create(CreateWalletResponseSchema)` to create a new message.
  */
 export const CreateWalletResponseSchema: GenMessage<CreateWalletResponse> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_wallet_v1_wallet, 9);
+  messageDesc(file_mpcwallet_wallet_v1_wallet, 10);
 
 /**
  * @generated from message mpcwallet.wallet.v1.ListWalletsRequest
@@ -499,7 +615,7 @@ export type ListWalletsRequest = Message<"mpcwallet.wallet.v1.ListWalletsRequest
  * Use `create(ListWalletsRequestSchema)` to create a new message.
  */
 export const ListWalletsRequestSchema: GenMessage<ListWalletsRequest> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_wallet_v1_wallet, 10);
+  messageDesc(file_mpcwallet_wallet_v1_wallet, 11);
 
 /**
  * @generated from message mpcwallet.wallet.v1.ListWalletsResponse
@@ -523,7 +639,7 @@ export type ListWalletsResponse = Message<"mpcwallet.wallet.v1.ListWalletsRespon
  * Use `create(ListWalletsResponseSchema)` to create a new message.
  */
 export const ListWalletsResponseSchema: GenMessage<ListWalletsResponse> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_wallet_v1_wallet, 11);
+  messageDesc(file_mpcwallet_wallet_v1_wallet, 12);
 
 /**
  * @generated from message mpcwallet.wallet.v1.GetWalletRequest
@@ -540,7 +656,7 @@ export type GetWalletRequest = Message<"mpcwallet.wallet.v1.GetWalletRequest"> &
  * Use `create(GetWalletRequestSchema)` to create a new message.
  */
 export const GetWalletRequestSchema: GenMessage<GetWalletRequest> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_wallet_v1_wallet, 12);
+  messageDesc(file_mpcwallet_wallet_v1_wallet, 13);
 
 /**
  * @generated from message mpcwallet.wallet.v1.GetWalletResponse
@@ -557,7 +673,84 @@ export type GetWalletResponse = Message<"mpcwallet.wallet.v1.GetWalletResponse">
  * Use `create(GetWalletResponseSchema)` to create a new message.
  */
 export const GetWalletResponseSchema: GenMessage<GetWalletResponse> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_wallet_v1_wallet, 13);
+  messageDesc(file_mpcwallet_wallet_v1_wallet, 14);
+
+/**
+ * @generated from message mpcwallet.wallet.v1.ChangeWalletRequest
+ */
+export type ChangeWalletRequest = Message<"mpcwallet.wallet.v1.ChangeWalletRequest"> & {
+  /**
+   * @generated from field: mpcwallet.consensus.v1.SignedWalletChange change = 1;
+   */
+  change?: SignedWalletChange | undefined;
+};
+
+/**
+ * Describes the message mpcwallet.wallet.v1.ChangeWalletRequest.
+ * Use `create(ChangeWalletRequestSchema)` to create a new message.
+ */
+export const ChangeWalletRequestSchema: GenMessage<ChangeWalletRequest> = /*@__PURE__*/
+  messageDesc(file_mpcwallet_wallet_v1_wallet, 15);
+
+/**
+ * @generated from message mpcwallet.wallet.v1.ChangeWalletResponse
+ */
+export type ChangeWalletResponse = Message<"mpcwallet.wallet.v1.ChangeWalletResponse"> & {
+  /**
+   * @generated from field: mpcwallet.wallet.v1.WalletChange change = 1;
+   */
+  change?: WalletChange | undefined;
+};
+
+/**
+ * Describes the message mpcwallet.wallet.v1.ChangeWalletResponse.
+ * Use `create(ChangeWalletResponseSchema)` to create a new message.
+ */
+export const ChangeWalletResponseSchema: GenMessage<ChangeWalletResponse> = /*@__PURE__*/
+  messageDesc(file_mpcwallet_wallet_v1_wallet, 16);
+
+/**
+ * @generated from message mpcwallet.wallet.v1.GetWalletChangeRequest
+ */
+export type GetWalletChangeRequest = Message<"mpcwallet.wallet.v1.GetWalletChangeRequest"> & {
+  /**
+   * @generated from field: string wallet_id = 1;
+   */
+  walletId: string;
+};
+
+/**
+ * Describes the message mpcwallet.wallet.v1.GetWalletChangeRequest.
+ * Use `create(GetWalletChangeRequestSchema)` to create a new message.
+ */
+export const GetWalletChangeRequestSchema: GenMessage<GetWalletChangeRequest> = /*@__PURE__*/
+  messageDesc(file_mpcwallet_wallet_v1_wallet, 17);
+
+/**
+ * @generated from message mpcwallet.wallet.v1.GetWalletChangeResponse
+ */
+export type GetWalletChangeResponse = Message<"mpcwallet.wallet.v1.GetWalletChangeResponse"> & {
+  /**
+   * Missing when the wallet's shares were never changed.
+   *
+   * @generated from field: mpcwallet.wallet.v1.WalletChange change = 1;
+   */
+  change?: WalletChange | undefined;
+
+  /**
+   * Change addresses in use, which an order to reshare names.
+   *
+   * @generated from field: uint32 change_count = 2;
+   */
+  changeCount: number;
+};
+
+/**
+ * Describes the message mpcwallet.wallet.v1.GetWalletChangeResponse.
+ * Use `create(GetWalletChangeResponseSchema)` to create a new message.
+ */
+export const GetWalletChangeResponseSchema: GenMessage<GetWalletChangeResponse> = /*@__PURE__*/
+  messageDesc(file_mpcwallet_wallet_v1_wallet, 18);
 
 /**
  * @generated from message mpcwallet.wallet.v1.NewAddressRequest
@@ -574,7 +767,7 @@ export type NewAddressRequest = Message<"mpcwallet.wallet.v1.NewAddressRequest">
  * Use `create(NewAddressRequestSchema)` to create a new message.
  */
 export const NewAddressRequestSchema: GenMessage<NewAddressRequest> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_wallet_v1_wallet, 14);
+  messageDesc(file_mpcwallet_wallet_v1_wallet, 19);
 
 /**
  * @generated from message mpcwallet.wallet.v1.NewAddressResponse
@@ -591,7 +784,7 @@ export type NewAddressResponse = Message<"mpcwallet.wallet.v1.NewAddressResponse
  * Use `create(NewAddressResponseSchema)` to create a new message.
  */
 export const NewAddressResponseSchema: GenMessage<NewAddressResponse> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_wallet_v1_wallet, 15);
+  messageDesc(file_mpcwallet_wallet_v1_wallet, 20);
 
 /**
  * @generated from message mpcwallet.wallet.v1.GetBalanceRequest
@@ -608,7 +801,7 @@ export type GetBalanceRequest = Message<"mpcwallet.wallet.v1.GetBalanceRequest">
  * Use `create(GetBalanceRequestSchema)` to create a new message.
  */
 export const GetBalanceRequestSchema: GenMessage<GetBalanceRequest> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_wallet_v1_wallet, 16);
+  messageDesc(file_mpcwallet_wallet_v1_wallet, 21);
 
 /**
  * @generated from message mpcwallet.wallet.v1.GetBalanceResponse
@@ -649,7 +842,7 @@ export type GetBalanceResponse = Message<"mpcwallet.wallet.v1.GetBalanceResponse
  * Use `create(GetBalanceResponseSchema)` to create a new message.
  */
 export const GetBalanceResponseSchema: GenMessage<GetBalanceResponse> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_wallet_v1_wallet, 17);
+  messageDesc(file_mpcwallet_wallet_v1_wallet, 22);
 
 /**
  * @generated from message mpcwallet.wallet.v1.ListUtxosRequest
@@ -680,7 +873,7 @@ export type ListUtxosRequest = Message<"mpcwallet.wallet.v1.ListUtxosRequest"> &
  * Use `create(ListUtxosRequestSchema)` to create a new message.
  */
 export const ListUtxosRequestSchema: GenMessage<ListUtxosRequest> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_wallet_v1_wallet, 18);
+  messageDesc(file_mpcwallet_wallet_v1_wallet, 23);
 
 /**
  * @generated from message mpcwallet.wallet.v1.ListUtxosResponse
@@ -704,7 +897,7 @@ export type ListUtxosResponse = Message<"mpcwallet.wallet.v1.ListUtxosResponse">
  * Use `create(ListUtxosResponseSchema)` to create a new message.
  */
 export const ListUtxosResponseSchema: GenMessage<ListUtxosResponse> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_wallet_v1_wallet, 19);
+  messageDesc(file_mpcwallet_wallet_v1_wallet, 24);
 
 /**
  * @generated from message mpcwallet.wallet.v1.SendPaymentRequest
@@ -728,7 +921,7 @@ export type SendPaymentRequest = Message<"mpcwallet.wallet.v1.SendPaymentRequest
  * Use `create(SendPaymentRequestSchema)` to create a new message.
  */
 export const SendPaymentRequestSchema: GenMessage<SendPaymentRequest> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_wallet_v1_wallet, 20);
+  messageDesc(file_mpcwallet_wallet_v1_wallet, 25);
 
 /**
  * @generated from message mpcwallet.wallet.v1.SendPaymentResponse
@@ -745,7 +938,7 @@ export type SendPaymentResponse = Message<"mpcwallet.wallet.v1.SendPaymentRespon
  * Use `create(SendPaymentResponseSchema)` to create a new message.
  */
 export const SendPaymentResponseSchema: GenMessage<SendPaymentResponse> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_wallet_v1_wallet, 21);
+  messageDesc(file_mpcwallet_wallet_v1_wallet, 26);
 
 /**
  * @generated from message mpcwallet.wallet.v1.GetPaymentRequest
@@ -762,7 +955,7 @@ export type GetPaymentRequest = Message<"mpcwallet.wallet.v1.GetPaymentRequest">
  * Use `create(GetPaymentRequestSchema)` to create a new message.
  */
 export const GetPaymentRequestSchema: GenMessage<GetPaymentRequest> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_wallet_v1_wallet, 22);
+  messageDesc(file_mpcwallet_wallet_v1_wallet, 27);
 
 /**
  * @generated from message mpcwallet.wallet.v1.GetPaymentResponse
@@ -779,7 +972,7 @@ export type GetPaymentResponse = Message<"mpcwallet.wallet.v1.GetPaymentResponse
  * Use `create(GetPaymentResponseSchema)` to create a new message.
  */
 export const GetPaymentResponseSchema: GenMessage<GetPaymentResponse> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_wallet_v1_wallet, 23);
+  messageDesc(file_mpcwallet_wallet_v1_wallet, 28);
 
 /**
  * @generated from message mpcwallet.wallet.v1.WatchPaymentRequest
@@ -796,7 +989,7 @@ export type WatchPaymentRequest = Message<"mpcwallet.wallet.v1.WatchPaymentReque
  * Use `create(WatchPaymentRequestSchema)` to create a new message.
  */
 export const WatchPaymentRequestSchema: GenMessage<WatchPaymentRequest> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_wallet_v1_wallet, 24);
+  messageDesc(file_mpcwallet_wallet_v1_wallet, 29);
 
 /**
  * @generated from message mpcwallet.wallet.v1.WatchPaymentResponse
@@ -813,7 +1006,7 @@ export type WatchPaymentResponse = Message<"mpcwallet.wallet.v1.WatchPaymentResp
  * Use `create(WatchPaymentResponseSchema)` to create a new message.
  */
 export const WatchPaymentResponseSchema: GenMessage<WatchPaymentResponse> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_wallet_v1_wallet, 25);
+  messageDesc(file_mpcwallet_wallet_v1_wallet, 30);
 
 /**
  * @generated from message mpcwallet.wallet.v1.ListPaymentsRequest
@@ -844,7 +1037,7 @@ export type ListPaymentsRequest = Message<"mpcwallet.wallet.v1.ListPaymentsReque
  * Use `create(ListPaymentsRequestSchema)` to create a new message.
  */
 export const ListPaymentsRequestSchema: GenMessage<ListPaymentsRequest> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_wallet_v1_wallet, 26);
+  messageDesc(file_mpcwallet_wallet_v1_wallet, 31);
 
 /**
  * @generated from message mpcwallet.wallet.v1.ListPaymentsResponse
@@ -868,7 +1061,7 @@ export type ListPaymentsResponse = Message<"mpcwallet.wallet.v1.ListPaymentsResp
  * Use `create(ListPaymentsResponseSchema)` to create a new message.
  */
 export const ListPaymentsResponseSchema: GenMessage<ListPaymentsResponse> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_wallet_v1_wallet, 27);
+  messageDesc(file_mpcwallet_wallet_v1_wallet, 32);
 
 /**
  * @generated from message mpcwallet.wallet.v1.GetVotesRequest
@@ -885,7 +1078,7 @@ export type GetVotesRequest = Message<"mpcwallet.wallet.v1.GetVotesRequest"> & {
  * Use `create(GetVotesRequestSchema)` to create a new message.
  */
 export const GetVotesRequestSchema: GenMessage<GetVotesRequest> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_wallet_v1_wallet, 28);
+  messageDesc(file_mpcwallet_wallet_v1_wallet, 33);
 
 /**
  * @generated from message mpcwallet.wallet.v1.GetVotesResponse
@@ -929,7 +1122,7 @@ export type GetVotesResponse = Message<"mpcwallet.wallet.v1.GetVotesResponse"> &
  * Use `create(GetVotesResponseSchema)` to create a new message.
  */
 export const GetVotesResponseSchema: GenMessage<GetVotesResponse> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_wallet_v1_wallet, 29);
+  messageDesc(file_mpcwallet_wallet_v1_wallet, 34);
 
 /**
  * @generated from message mpcwallet.wallet.v1.GetPoolStatusRequest
@@ -946,7 +1139,7 @@ export type GetPoolStatusRequest = Message<"mpcwallet.wallet.v1.GetPoolStatusReq
  * Use `create(GetPoolStatusRequestSchema)` to create a new message.
  */
 export const GetPoolStatusRequestSchema: GenMessage<GetPoolStatusRequest> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_wallet_v1_wallet, 30);
+  messageDesc(file_mpcwallet_wallet_v1_wallet, 35);
 
 /**
  * @generated from message mpcwallet.wallet.v1.GetPoolStatusResponse
@@ -988,7 +1181,7 @@ export type GetPoolStatusResponse = Message<"mpcwallet.wallet.v1.GetPoolStatusRe
  * Use `create(GetPoolStatusResponseSchema)` to create a new message.
  */
 export const GetPoolStatusResponseSchema: GenMessage<GetPoolStatusResponse> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_wallet_v1_wallet, 31);
+  messageDesc(file_mpcwallet_wallet_v1_wallet, 36);
 
 /**
  * @generated from message mpcwallet.wallet.v1.GetHealthRequest
@@ -1001,7 +1194,7 @@ export type GetHealthRequest = Message<"mpcwallet.wallet.v1.GetHealthRequest"> &
  * Use `create(GetHealthRequestSchema)` to create a new message.
  */
 export const GetHealthRequestSchema: GenMessage<GetHealthRequest> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_wallet_v1_wallet, 32);
+  messageDesc(file_mpcwallet_wallet_v1_wallet, 37);
 
 /**
  * @generated from message mpcwallet.wallet.v1.GetHealthResponse
@@ -1028,6 +1221,13 @@ export type GetHealthResponse = Message<"mpcwallet.wallet.v1.GetHealthResponse">
    * @generated from field: uint64 time_ms = 4;
    */
   timeMs: bigint;
+
+  /**
+   * Wallets that are being made now, and how far they are.
+   *
+   * @generated from field: repeated mpcwallet.wallet.v1.WalletPreparation preparations = 8;
+   */
+  preparations: WalletPreparation[];
 };
 
 /**
@@ -1035,7 +1235,77 @@ export type GetHealthResponse = Message<"mpcwallet.wallet.v1.GetHealthResponse">
  * Use `create(GetHealthResponseSchema)` to create a new message.
  */
 export const GetHealthResponseSchema: GenMessage<GetHealthResponse> = /*@__PURE__*/
-  messageDesc(file_mpcwallet_wallet_v1_wallet, 33);
+  messageDesc(file_mpcwallet_wallet_v1_wallet, 38);
+
+/**
+ * @generated from message mpcwallet.wallet.v1.WalletPreparation
+ */
+export type WalletPreparation = Message<"mpcwallet.wallet.v1.WalletPreparation"> & {
+  /**
+   * @generated from field: string wallet_id = 1;
+   */
+  walletId: string;
+
+  /**
+   * @generated from field: string name = 2;
+   */
+  name: string;
+
+  /**
+   * @generated from field: mpcwallet.wallet.v1.PreparationPhase phase = 3;
+   */
+  phase: PreparationPhase;
+
+  /**
+   * What the nodes that answered said last; none while the key is generated.
+   *
+   * @generated from field: repeated mpcwallet.wallet.v1.NodePreparation nodes = 4;
+   */
+  nodes: NodePreparation[];
+};
+
+/**
+ * Describes the message mpcwallet.wallet.v1.WalletPreparation.
+ * Use `create(WalletPreparationSchema)` to create a new message.
+ */
+export const WalletPreparationSchema: GenMessage<WalletPreparation> = /*@__PURE__*/
+  messageDesc(file_mpcwallet_wallet_v1_wallet, 39);
+
+/**
+ * @generated from message mpcwallet.wallet.v1.NodePreparation
+ */
+export type NodePreparation = Message<"mpcwallet.wallet.v1.NodePreparation"> & {
+  /**
+   * @generated from field: string node_id = 1;
+   */
+  nodeId: string;
+
+  /**
+   * Primes found, or steps done, of the present phase.
+   *
+   * @generated from field: uint32 done = 2;
+   */
+  done: number;
+
+  /**
+   * @generated from field: uint32 of = 3;
+   */
+  of: number;
+
+  /**
+   * Candidates for primes tested so far.
+   *
+   * @generated from field: uint32 tested = 4;
+   */
+  tested: number;
+};
+
+/**
+ * Describes the message mpcwallet.wallet.v1.NodePreparation.
+ * Use `create(NodePreparationSchema)` to create a new message.
+ */
+export const NodePreparationSchema: GenMessage<NodePreparation> = /*@__PURE__*/
+  messageDesc(file_mpcwallet_wallet_v1_wallet, 40);
 
 /**
  * @generated from enum mpcwallet.wallet.v1.Scheme
@@ -1246,6 +1516,78 @@ export const VoteOutcomeSchema: GenEnum<VoteOutcome> = /*@__PURE__*/
   enumDesc(file_mpcwallet_wallet_v1_wallet, 4);
 
 /**
+ * @generated from enum mpcwallet.wallet.v1.WalletChangeState
+ */
+export enum WalletChangeState {
+  /**
+   * @generated from enum value: WALLET_CHANGE_STATE_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * The old shares sign.
+   *
+   * @generated from enum value: WALLET_CHANGE_STATE_RUNNING = 1;
+   */
+  RUNNING = 1,
+
+  /**
+   * The new shares sign.
+   *
+   * @generated from enum value: WALLET_CHANGE_STATE_SWITCHED = 2;
+   */
+  SWITCHED = 2,
+
+  /**
+   * The old shares sign and go on to.
+   *
+   * @generated from enum value: WALLET_CHANGE_STATE_ABANDONED = 3;
+   */
+  ABANDONED = 3,
+}
+
+/**
+ * Describes the enum mpcwallet.wallet.v1.WalletChangeState.
+ */
+export const WalletChangeStateSchema: GenEnum<WalletChangeState> = /*@__PURE__*/
+  enumDesc(file_mpcwallet_wallet_v1_wallet, 5);
+
+/**
+ * @generated from enum mpcwallet.wallet.v1.PreparationPhase
+ */
+export enum PreparationPhase {
+  /**
+   * @generated from enum value: PREPARATION_PHASE_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * @generated from enum value: PREPARATION_PHASE_KEY = 1;
+   */
+  KEY = 1,
+
+  /**
+   * Every node draws primes, unless it has some in stock.
+   *
+   * @generated from enum value: PREPARATION_PHASE_PRIMES = 2;
+   */
+  PRIMES = 2,
+
+  /**
+   * Every node proves its moduli to all others.
+   *
+   * @generated from enum value: PREPARATION_PHASE_AUXILIARY_INFO = 3;
+   */
+  AUXILIARY_INFO = 3,
+}
+
+/**
+ * Describes the enum mpcwallet.wallet.v1.PreparationPhase.
+ */
+export const PreparationPhaseSchema: GenEnum<PreparationPhase> = /*@__PURE__*/
+  enumDesc(file_mpcwallet_wallet_v1_wallet, 6);
+
+/**
  * @generated from service mpcwallet.wallet.v1.WalletService
  */
 export const WalletService: GenService<{
@@ -1278,6 +1620,28 @@ export const WalletService: GenService<{
     methodKind: "unary";
     input: typeof GetWalletRequestSchema;
     output: typeof GetWalletResponseSchema;
+  },
+  /**
+   * Takes a refresh or reshare that a payment authority has signed: the nodes verify that signature, so neither this
+   * gateway nor its coordinator can choose who holds a wallet. The address stays; payments go on. Answers when the order
+   * is recorded; sending the same bytes again answers how far it is. Scope wallet:write.
+   *
+   * @generated from rpc mpcwallet.wallet.v1.WalletService.ChangeWallet
+   */
+  changeWallet: {
+    methodKind: "unary";
+    input: typeof ChangeWalletRequestSchema;
+    output: typeof ChangeWalletResponseSchema;
+  },
+  /**
+   * The newest refresh or reshare of a wallet. Scope wallet:read.
+   *
+   * @generated from rpc mpcwallet.wallet.v1.WalletService.GetWalletChange
+   */
+  getWalletChange: {
+    methodKind: "unary";
+    input: typeof GetWalletChangeRequestSchema;
+    output: typeof GetWalletChangeResponseSchema;
   },
   /**
    * The next unused receiving address; every call advances the index. Scope wallet:write.

@@ -1,9 +1,7 @@
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
-import type { SessionJob, SessionSeat } from "../../src/node/session-job.js";
-import type { SessionHandle, SessionWire } from "../../src/node/session-pool.js";
+import type { SessionRunner } from "../../src/node/session-pool.js";
 import type { WalletView } from "../../src/wallet/wallet-application.js";
-import { HostileSessions } from "../node/hostile-sessions.js";
 import { PayingFirm } from "./paying-firm.js";
 import { testPools } from "./test-coordinator.js";
 
@@ -12,17 +10,18 @@ const OUTSIDE = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080";
 /** Signing jobs of all nodes, and how many of their inputs came with nonces made ahead. */
 const signed: { readonly inputs: number; readonly prepared: number }[] = [];
 
-class RecordedSessions extends HostileSessions {
-  override run(job: SessionJob, seat: SessionSeat, wire: SessionWire): SessionHandle {
+const recorded = (sessions: SessionRunner): SessionRunner => ({
+  run(job, seat, wire) {
     if (job.kind === "frost-sign") {
       signed.push({
         inputs: job.items.length,
         prepared: job.items.filter(({ nonces }) => nonces !== undefined).length,
       });
     }
-    return super.run(job, seat, wire);
-  }
-}
+    return sessions.run(job, seat, wire);
+  },
+  close: () => sessions.close(),
+});
 
 describe("a Taproot wallet of five nodes with a pool of nonces, over QUIC", () => {
   let firm: PayingFirm;
@@ -44,7 +43,7 @@ describe("a Taproot wallet of five nodes with a pool of nonces, over QUIC", () =
         ...testPools({ frost: { target: 20, minimum: 20, batch: 5, presignTimeoutMs: 60_000 } }),
         checkIntervalMs: 1_000,
       },
-      sessions: (identity) => new RecordedSessions(identity),
+      observe: (_, sessions) => recorded(sessions),
     });
     wallet = await firm.application.createWallet({ name: "taproot", scheme: "frost", threshold: 3, parties: [] });
     for (let coin = 0; coin < 3; coin++) {

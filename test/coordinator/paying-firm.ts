@@ -8,6 +8,7 @@ import { type AuditVerdict, verifyTrail } from "../../src/coordinator/audit-veri
 import type { Coordinator, CoordinatorOptions } from "../../src/coordinator/coordinator.js";
 import { signEd25519 } from "../../src/crypto/ed25519.js";
 import { type ChainServer, startChainServer } from "../../src/devnet/chain/server.js";
+import type { MessageIdentity } from "../../src/network/identity/message-identity.js";
 import { systemClock, systemRandom } from "../../src/node/ambient.js";
 import type { SessionRunner } from "../../src/node/session-pool.js";
 import { AuditDatabase } from "../../src/storage/audit-database.js";

@@ -31,8 +31,9 @@ async function exportedProtocols(): Promise<readonly string[]> {
 describe("one cheat for each field", () => {
   it("covers every protocol that exists", async () => {
     const exported = await exportedProtocols();
-    assert.deepEqual(exported, protocols.map(({ name }) => name).sort());
-    assert.deepEqual(exported, Object.keys(tables).sort());
+    const covered = exported.filter((name) => !withoutWrongValues.includes(name));
+    assert.deepEqual(covered, protocols.map(({ name }) => name).sort());
+    assert.deepEqual(covered, Object.keys(tables).sort());
   });
 
   for (const protocol of protocols) {
@@ -63,6 +64,12 @@ describe("one cheat for each field", () => {
     assert.ok(cheatsOf(round.message).length > 20);
   });
 });
+
+/**
+ * In a preparation of nonces no value is wrong: a commitment of the right form is the sender's own, whatever it is. Bad
+ * forms and two answers are in `protocols/misbehaviour.test.ts`; a share that does not fit convicts when it is sent.
+ */
+const withoutWrongValues = ["frost-nonces/1"];
 
 /** A change of one field alone fails another check first; a lie that is consistent reaches these. */
 const reachedByWholeLies: Readonly<Record<string, readonly string[]>> = {

@@ -38,16 +38,6 @@ export const frostSign: Table = {
   shares: { shares: form, "shares[]": "signature-share" },
 };
 
-export const frostSignPrepared: Table = {
-  shares: {
-    shares: form,
-    "shares[].share": "signature-share",
-    // Commitments count only by their hash, so what is no point convicts like one that is another.
-    "shares[].commitments": form,
-    ...each("shares[].commitments[].", ["hiding", "binding"], always("signature-share")),
-  },
-};
-
 export const sign: Table = { shares: { shares: form, "shares[]": "signature-share" } };
 
 const elog = ["maskBlinding", "maskCommitment", "maskPower", "responseBlinding", "responseExponent"];
@@ -192,7 +182,6 @@ export const refresh: Table = {
 export const tables: Readonly<Record<string, readonly Table[]>> = {
   "keygen/1": [keygen],
   "frost-sign/1": [frostSign],
-  "frost-sign-prepared/1": [frostSignPrepared],
   "cggmp24-sign/1": [sign],
   "cggmp24-aux-info/1": [auxInfo],
   "cggmp24-presign/1": [presign, failedNonce, failedChi],

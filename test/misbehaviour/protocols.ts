@@ -5,7 +5,6 @@ import { refresh } from "../../src/protocols/cggmp24/refresh.js";
 import { reshare } from "../../src/protocols/cggmp24/reshare.js";
 import { sign } from "../../src/protocols/cggmp24/sign.js";
 import { frostSign } from "../../src/protocols/frost/sign.js";
-import { frostSignPrepared } from "../../src/protocols/frost/sign-prepared.js";
 import { keygen } from "../../src/protocols/keygen.js";
 import type { Protocol } from "../../src/session/protocol.js";
 
@@ -14,7 +13,6 @@ type AnyProtocol = Protocol<never, never, unknown>;
 export const protocols: readonly AnyProtocol[] = [
   keygen,
   frostSign,
-  frostSignPrepared,
   auxInfo,
   presign,
   sign,

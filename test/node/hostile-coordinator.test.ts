@@ -17,7 +17,10 @@ import {
   ControlService,
   SessionService,
   SignPaymentRequestSchema,
+  WalletChangeService,
 } from "../../gen/mpcwallet/peer/v1/peer_pb.js";
+import { CertificateService } from "../../gen/mpcwallet/pki/v1/pki_pb.js";
+import { WitnessService } from "../../gen/mpcwallet/witness/v1/witness_pb.js";
 import { assembleCertificate } from "../../src/consensus/approval-certificate.js";
 import type { PeerCalls } from "../../src/coordinator/peer-calls.js";
 import { Bug, InvalidInput, PeerSilent } from "../../src/crypto/fault.js";
@@ -334,9 +337,11 @@ describe("a compromised coordinator gets no signature", () => {
   });
 
   it("for a bare digest: no call takes one, and no object becomes a sighash by a cast", () => {
-    const methods = [SessionService, ConsensusService, ControlService].flatMap(({ methods: all }) =>
-      all.map(({ localName }) => localName),
-    );
+    const services = [
+      ...[SessionService, ConsensusService, ControlService],
+      ...[WalletChangeService, WitnessService, CertificateService],
+    ];
+    const methods = services.flatMap(({ methods: all }) => all.map(({ localName }) => localName));
     assert.deepEqual(methods, [
       "generateKey",
       "prepareAuxInfo",
@@ -349,10 +354,20 @@ describe("a compromised coordinator gets no signature", () => {
       "notify",
       "ping",
       "getStatus",
+      "getWalletChange",
+      "checkWalletChange",
+      "prepareWalletChange",
+      "abandonWalletChange",
+      "dropWalletChange",
+      "switchWallet",
+      "announce",
+      "recall",
+      "renew",
+      "syncRevocations",
     ]);
     assert.deepEqual(
       SignPaymentRequestSchema.fields.map(({ name }) => name),
-      ["session_id", "proposal", "certificate", "signers", "presignature_ids"],
+      ["session_id", "proposal", "certificate", "signers", "presignature_ids", "wallet_epoch"],
     );
     const verdict = checkPayment(samplePayment().facts);
     assert.ok(verdict.approved);

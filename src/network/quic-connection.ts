@@ -354,26 +354,28 @@ export class QuicConnection {
     return stream;
   }
 
-  #enqueue(queue: Waiting[], waiting: Waiting, signal: AbortSignal | undefined): void {
+  #enqueue(queue: Waiting[], { resolve, reject }: Waiting, signal: AbortSignal | undefined): void {
     const leave = () => {
       const at = queue.indexOf(waiting);
       if (at < 0) return;
       queue.splice(at, 1);
       this.#queued -= 1;
-      waiting.reject(new Unavailable("call-abandoned", "the call ended before it had a stream"));
+      reject(new Unavailable("call-abandoned", "the call ended before it had a stream"));
     };
-    signal?.addEventListener("abort", leave, { once: true });
-    queue.push({
+    const waiting: Waiting = {
       resolve: (stream) => {
         signal?.removeEventListener("abort", leave);
-        waiting.resolve(stream);
+        resolve(stream);
       },
       reject: (fault) => {
         signal?.removeEventListener("abort", leave);
-        waiting.reject(fault);
+        reject(fault);
       },
-    });
+    };
+    queue.push(waiting);
     this.#queued += 1;
+    signal?.addEventListener("abort", leave, { once: true });
+    if (signal?.aborted === true) leave();
   }
 
   #admitQueued(): void {
@@ -540,7 +542,7 @@ export class QuicConnection {
     for (const streams of this.#pending) {
       for (const stream of streams) {
         try {
-          const all = stream.drainInto((bytes, fin) => this.#native.streamSend(stream.id, bytes, fin));
+          const all = stream.drainInto((bytes, fin) => this.#sendPiece(stream.id, bytes, fin));
           if (all) streams.delete(stream);
         } catch (error) {
           streams.delete(stream);
@@ -548,6 +550,16 @@ export class QuicConnection {
         }
       }
     }
+  }
+
+  /**
+   * Null when the window is full. quiche says the same of a stream that it has forgotten, because the peer stopped it and
+   * all of it is over; asking for the capacity tells the two apart, and throws for the latter.
+   */
+  #sendPiece(id: number, bytes: Uint8Array, fin: boolean): number | null {
+    const taken = this.#native.streamSend(id, bytes, fin);
+    if (taken === null) this.#native.streamCapacity(id);
+    return taken;
   }
 
   #transmitAll(): void {

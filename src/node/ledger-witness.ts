@@ -64,6 +64,8 @@ interface Listener {
   /** How far it is to be told. */
   wanted: bigint;
   isTelling: boolean;
+  /** Cancels the next telling, when one is due later. */
+  cancelLater: (() => void) | undefined;
   /** The burning that it was told of. */
   knowsBurn: LedgerBurnFacts | undefined;
   waiters: Waiter[];
@@ -78,6 +80,8 @@ interface Waiter {
 type LedgerBurnFacts = Omit<LedgerBurn, "$typeName">;
 
 const FIRST_RETRY_MS = 500;
+/** Members that no share waits for are told of many takes at once. */
+const UNHURRIED_MS = 1_000;
 /** While a confirmation is waited for. */
 const EARLY_RETRY_MS = 1_000;
 const LAST_RETRY_MS = 15_000;
@@ -123,7 +127,15 @@ export class LedgerWitness {
     this.#listeners = new Map(
       others.map(({ nodeId }) => [
         nodeId,
-        { nodeId, told: undefined, wanted: -1n, isTelling: false, knowsBurn: undefined, waiters: [] },
+        {
+          nodeId,
+          told: undefined,
+          wanted: -1n,
+          isTelling: false,
+          cancelLater: undefined,
+          knowsBurn: undefined,
+          waiters: [],
+        },
       ]),
     );
   }
@@ -173,36 +185,50 @@ export class LedgerWitness {
     };
   }
 
-  /** Tells every member that the ledger has come this far; the promises are of those that are waited for. */
+  /**
+   * Tells members that the ledger has come this far: those that are waited for at once, the others a little later. The
+   * promises are of those that are waited for.
+   */
   #tellAll(sequence: bigint, awaited: readonly string[]): Promise<void>[] {
     for (const listener of this.#listeners.values()) {
       if (listener.wanted < sequence) listener.wanted = sequence;
+      if (!awaited.includes(listener.nodeId)) this.#tellLater(listener, { delayMs: UNHURRIED_MS });
     }
-    const promises = awaited.map((nodeId) => {
+    return awaited.map((nodeId) => {
       const listener = this.#listeners.get(nodeId);
       if (listener === undefined) return Promise.reject(new Unavailable("peer-unknown", "no such member", { nodeId }));
       if (isToldOf(listener, sequence)) return Promise.resolve();
-      return new Promise<void>((resolve, reject) => listener.waiters.push({ sequence, resolve, reject }));
+      const told = new Promise<void>((resolve, reject) => listener.waiters.push({ sequence, resolve, reject }));
+      void this.#tell(listener);
+      return told;
     });
-    for (const listener of this.#listeners.values()) void this.#tell(listener, FIRST_RETRY_MS);
-    return promises;
   }
 
-  /** One call to a member at a time; what comes up meanwhile goes with the next. */
-  async #tell(listener: Listener, retryMs: number): Promise<void> {
+  /** One call to a member at a time; what comes up meanwhile goes with the next, at once if it is waited for. */
+  async #tell(listener: Listener, retryMs = FIRST_RETRY_MS): Promise<void> {
     if (listener.isTelling) return;
+    listener.cancelLater?.();
+    listener.cancelLater = undefined;
     listener.isTelling = true;
     try {
-      while (!this.#stop.signal.aborted && !isToldOf(listener, listener.wanted)) await this.#tellOnce(listener);
+      do await this.#tellOnce(listener);
+      while (!this.#stop.signal.aborted && listener.waiters.length > 0);
       listener.isTelling = false;
+      if (!isToldOf(listener, listener.wanted)) this.#tellLater(listener, { delayMs: UNHURRIED_MS });
     } catch (error) {
       for (const waiter of listener.waiters.splice(0)) waiter.reject(error);
       listener.isTelling = false;
-      if (this.#stop.signal.aborted) return;
       this.#parts.log.debug({ event: "ledger-untold", member: listener.nodeId, err: error });
-      const next = Math.min(2 * retryMs, LAST_RETRY_MS);
-      this.#parts.clock.after(retryMs, () => void this.#tell(listener, next));
+      this.#tellLater(listener, { delayMs: retryMs, retryMs: Math.min(2 * retryMs, LAST_RETRY_MS) });
     }
+  }
+
+  #tellLater(listener: Listener, { delayMs, retryMs }: { readonly delayMs: number; readonly retryMs?: number }): void {
+    if (listener.isTelling || listener.cancelLater !== undefined || this.#stop.signal.aborted) return;
+    listener.cancelLater = this.#parts.clock.after(delayMs, () => {
+      listener.cancelLater = undefined;
+      if (!this.#stop.signal.aborted) void this.#tell(listener, retryMs);
+    });
   }
 
   async #tellOnce(listener: Listener): Promise<void> {
@@ -307,6 +333,7 @@ export class LedgerWitness {
     );
     this.#note(reason, burned);
     this.#tellAll(ledger.position().sequence, []);
+    for (const listener of this.#listeners.values()) void this.#tell(listener);
   }
 
   #note(reason: BurnReason, items: number): void {

@@ -128,9 +128,7 @@ export class LedgerJournal {
   commit(changes: readonly Change[]): Promise<void> {
     return new Promise<void>((resolve, reject) => {
       this.#waiting.push({ changes, resolve, reject });
-      this.#writing ??= this.#writeAll().finally(() => {
-        this.#writing = undefined;
-      });
+      this.#writing ??= this.#writeAll();
     });
   }
 
@@ -148,6 +146,8 @@ export class LedgerJournal {
         for (const { reject } of commits) reject(fault);
       }
     }
+    // In the same step as the look at what waits: who commits again as soon as its commit is over starts the next one.
+    this.#writing = undefined;
   }
 
   async #write(changes: readonly Change[]): Promise<void> {

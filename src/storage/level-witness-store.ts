@@ -10,6 +10,8 @@ import { Unavailable } from "../crypto/fault.js";
  */
 export class LevelWitnessStore {
   readonly #database: ClassicLevel<string, Uint8Array>;
+  /** What is in the database, as far as it was asked for: this process alone writes it. */
+  readonly #known = new Map<string, LedgerStatement>();
 
   private constructor(database: ClassicLevel<string, Uint8Array>) {
     this.#database = database;
@@ -33,8 +35,13 @@ export class LevelWitnessStore {
   }
 
   async load(nodeId: string): Promise<LedgerStatement | undefined> {
+    const known = this.#known.get(nodeId);
+    if (known !== undefined) return known;
     const bytes = await this.#database.get(nodeId);
-    return bytes === undefined ? undefined : fromBinary(LedgerStatementSchema, bytes);
+    if (bytes === undefined) return undefined;
+    const statement = fromBinary(LedgerStatementSchema, bytes);
+    this.#known.set(nodeId, statement);
+    return statement;
   }
 
   recall(nodeId: string): Promise<LedgerStatement | undefined> {
@@ -45,6 +52,7 @@ export class LevelWitnessStore {
   async save(statement: LedgerStatement): Promise<void> {
     try {
       await this.#database.put(statement.nodeId, toBinary(LedgerStatementSchema, statement), { sync: true });
+      this.#known.set(statement.nodeId, statement);
     } catch (cause) {
       throw new Unavailable("witness-unwritten", "a peer's statement could not be made durable", {}, cause);
     }

@@ -10,6 +10,8 @@ import { parseArgs } from "node:util";
 import { create } from "@bufbuild/protobuf";
 import { parse, stringify } from "smol-toml";
 import { type PaymentProposal, PaymentProposalSchema } from "../../gen/mpcwallet/consensus/v1/consensus_pb.js";
+import type { LedgerStatement } from "../../gen/mpcwallet/witness/v1/witness_pb.js";
+import { routeWitness, type WitnessHandlers } from "../../gen/router.js";
 import { loadClientProfile } from "../../src/cli/client-profile.js";
 import { loadConfiguration } from "../../src/cli/configuration-file.js";
 import { paymentAuthority } from "../../src/cli/gateway-client.js";
@@ -19,11 +21,13 @@ import { coordinatorConfigurationSchema } from "../../src/coordinator/configurat
 import { PeerCalls } from "../../src/coordinator/peer-calls.js";
 import { Devnet } from "../../src/devnet/devnet.js";
 import { devnetPaths, prepareDevnet } from "../../src/devnet/devnet-folder.js";
+import type { Roster } from "../../src/network/identity/roster.js";
 import { PeerMesh } from "../../src/network/peer-mesh.js";
 import { systemClock, systemRandom } from "../../src/node/ambient.js";
 import { processLog } from "../../src/node/log.js";
 import { ProcessMetrics } from "../../src/node/metrics.js";
 import { peerVerifier } from "../../src/node/peer-trust.js";
+import { positionMemory } from "../../src/node/position-memory.js";
 import { openChain, openMembership } from "../../src/node/start.js";
 import { Account } from "../../src/wallet/account.js";
 import type { SigningOrder } from "../../src/wallet/peer-signing.js";
@@ -256,7 +260,10 @@ class BenchWallet {
           finalizeTransaction(order.proposal.psbt, signatures, [this.#account.derive(this.#coin.path)]),
       },
     );
-    if (!result.signed) throw result.failures[0]?.error ?? new Error("nobody signed");
+    if (!result.signed) {
+      for (const { nodeId, error } of result.failures) console.error(`${nodeId}:`, error);
+      throw new Error("a payment was not signed");
+    }
   }
 
   get #signers(): readonly string[] {
@@ -327,6 +334,18 @@ async function measure(wallet: BenchWallet, supply: Row["supply"], load: Load, d
   };
 }
 
+/** A coordinator's part in remembering where ledgers stand. */
+function ledgerMemory(roster: Roster): WitnessHandlers {
+  const statements = new Map<string, LedgerStatement>();
+  const load = async (node: string): Promise<LedgerStatement | undefined> => statements.get(node);
+  return positionMemory({
+    roster,
+    store: { load, recall: load, save: async (statement) => void statements.set(statement.nodeId, statement) },
+    onBurn: async (node, { items, reason }) => console.error(`${node} burned ${items}: ${reason}`),
+    report: (error) => console.error(error),
+  });
+}
+
 const folder = await mkdtemp(join(tmpdir(), "mpc-wallet-bench-"));
 const say = (line: string): void => void (values.json || console.error(line));
 const { nodes } = await prepareDevnet({ folder, nodes: 5 });
@@ -364,7 +383,13 @@ try {
       credentials,
       limits,
     },
-    { clock: systemClock, random: systemRandom, verifier: peerVerifier(trust, log), router: () => {}, log: () => {} },
+    {
+      clock: systemClock,
+      random: systemRandom,
+      verifier: peerVerifier(trust, log),
+      router: (router) => void routeWitness(router, ledgerMemory(roster)),
+      log: () => {},
+    },
   );
   await mesh.ready([...devnet.plan.nodes], 30_000);
   const parts = {

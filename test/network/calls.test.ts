@@ -291,6 +291,28 @@ describe("calls over QUIC", () => {
     assert.ok(await eventually(() => seen.running === 0));
   });
 
+  it("a call that waits for a stream is over when its signal says so", async () => {
+    const stop = new AbortController();
+    setMaxListeners(100, stop.signal);
+    const presign = createClient(ControlService, pair.a.mesh.transport("node-b", "presign"));
+    const stuck = Array.from({ length: 10 }, () =>
+      presign.ping(words("wait"), { signal: stop.signal, timeoutMs: 20_000 }).catch((error: unknown) => error),
+    );
+    assert.ok(await eventually(() => seen.running === 10), `${seen.running} presign calls run`);
+    const startMs = performance.now();
+    await assert.rejects(presign.ping(words("late"), { timeoutMs: 200 }), codeIs(Code.DeadlineExceeded));
+    const left = new AbortController();
+    const call = presign.ping(words("left"), { signal: left.signal });
+    setTimeout(() => left.abort(), 100);
+    await assert.rejects(call, codeIs(Code.Canceled));
+    await assert.rejects(presign.ping(words("never"), { signal: AbortSignal.abort() }), codeIs(Code.Canceled));
+    assert.ok(performance.now() - startMs < 2_000);
+    stop.abort();
+    await Promise.all(stuck);
+    assert.ok(await eventually(() => seen.running === 0));
+    assert.equal(Buffer.from((await presign.ping(words("next"), { timeoutMs: 5_000 })).payload).toString(), "next");
+  });
+
   it("every stream is given back", async () => {
     await new Promise((resolve) => setTimeout(resolve, 100));
     for (let round = 0; round < 300; round++) await control(pair.a, "node-b").ping(words("x"), { timeoutMs: 5_000 });

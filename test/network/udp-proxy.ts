@@ -13,6 +13,8 @@ export class UdpProxy {
   lossPercent = 0;
   /** Called with every datagram that is let through; the buffer may be kept. */
   onDatagram: ((direction: Direction, datagram: Buffer) => void) | undefined;
+  /** Holds what goes back and lets it through in bursts, so many milliseconds apart; 0 is at once. */
+  burstMs = 0;
   /** Drops everything, both ways. */
   cut = false;
   readonly port: number;
@@ -21,6 +23,7 @@ export class UdpProxy {
   #far: Socket;
   #clientPort = 0;
   #seed = 12_345;
+  #held: Buffer[] = [];
 
   private constructor(near: Socket, far: Socket, serverPort: number) {
     this.#near = near;
@@ -68,8 +71,14 @@ export class UdpProxy {
 
   #listen(): void {
     this.#far.on("message", (datagram) => {
-      if (this.#passes("back", datagram)) this.#near.send(datagram, this.#clientPort, "127.0.0.1");
+      if (!this.#passes("back", datagram)) return;
+      if (this.burstMs === 0) this.#near.send(datagram, this.#clientPort, "127.0.0.1");
+      else if (this.#held.push(datagram) === 1) setTimeout(() => this.#release(), this.burstMs);
     });
+  }
+
+  #release(): void {
+    for (const datagram of this.#held.splice(0)) this.#near.send(datagram, this.#clientPort, "127.0.0.1");
   }
 
   #passes(direction: Direction, datagram: Buffer): boolean {

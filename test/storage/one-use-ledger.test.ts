@@ -42,6 +42,15 @@ function item(fields: Partial<OneUseItem> = {}): OneUseItem {
 const items = (count: number, fields: Partial<OneUseItem> = {}) => Array.from({ length: count }, () => item(fields));
 const idsOf = (found: readonly { id: string }[]) => found.map(({ id }) => id).sort();
 
+/** Rejects when a promise hangs. */
+async function within<T>(ms: number, promise: Promise<T>): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`nothing within ${ms} ms`)), ms);
+  });
+  return await Promise.race([promise, late]).finally(() => clearTimeout(timer));
+}
+
 /** A disk on which chosen writes fail, after or before they reach LevelDB. */
 class FailingDisk implements LedgerDisk {
   fail: "never" | "before" | "after" = "never";
@@ -183,6 +192,14 @@ describe("one-use ledger", () => {
     await assert.rejects(ledger.put([item()]), code("item-epoch-over"));
     await assert.rejects(ledger.put([item({ walletId: "empty", walletEpoch: 8 })]), code("item-epoch-over"));
     assert.equal(await ledger.burnAll({}, "restored"), 2);
+    assert.equal(ledger.counts().available, 0);
+    await ledger.close();
+  });
+
+  it("burns more items than go into one write", async () => {
+    const ledger = await open(scratchFolder());
+    for (let round = 0; round < 3; round++) await ledger.put(items(400));
+    assert.equal(await within(20_000, ledger.burnAll({}, "restored")), 1200);
     assert.equal(ledger.counts().available, 0);
     await ledger.close();
   });

@@ -226,9 +226,9 @@ export class Coordinator {
         utxoMaxAgeMs: options.utxoMaxAgeMs,
         ceremony: {
           ...DEFAULT_CEREMONY,
-          confirmationPollMs: options.confirmationPollMs,
           voteTimeoutMs: options.voteTimeoutMs,
         },
+        confirmationPollMs: options.confirmationPollMs,
       },
       {
         voting: calls,

@@ -39,6 +39,7 @@ import {
 } from "./proposed-transaction.js";
 import { SignerChoice } from "./signer-choice.js";
 import { type AttemptFailure, attemptSigning, failureCode } from "./signing-attempt.js";
+import type { TipWatch } from "./tip-watch.js";
 import { type BuiltTransaction, buildTransaction, type OwnOutput } from "./transaction-builder.js";
 import { type FinalTransaction, finalizeTransaction } from "./transaction-finalizer.js";
 import type { UtxoIndex } from "./utxo-index.js";
@@ -61,7 +62,6 @@ export interface CeremonyOptions {
   readonly signTimeoutMs: number;
   readonly signGraceMs: number;
   readonly lockTtlMs: number;
-  readonly confirmationPollMs: number;
   /** Pause before a broadcast is tried again; grows with every retry. */
   readonly broadcastRetryMs: number;
   /** Blocks within which the payment should confirm. */
@@ -76,7 +76,6 @@ export const DEFAULT_CEREMONY: CeremonyOptions = {
   signTimeoutMs: 15_000,
   signGraceMs: 500,
   lockTtlMs: 30_000,
-  confirmationPollMs: 10_000,
   broadcastRetryMs: 1_000,
   targetBlocks: 3,
   longTermFeeRateSatPerKvb: 10_000n,
@@ -101,6 +100,7 @@ export interface CeremonyDependencies {
   readonly signing: PeerSigning;
   readonly presignatures: PresignatureSupply;
   readonly chain: ChainSource;
+  readonly tips: Pick<TipWatch, "moved">;
   readonly audit: AuditTrail;
   readonly coordination: Coordination;
   readonly reservations: UtxoReservations;
@@ -140,8 +140,8 @@ const BUILD_ATTEMPTS_MAX = 8;
 const CERTIFICATE_MARGIN_MS = 5_000;
 /** Pause before the second try while nodes switch to new shares; doubles with each further one. */
 const SWITCH_PAUSE_MS = 300;
-/** Polls that do not know the transaction before it counts as dropped. */
-const UNKNOWN_POLLS_MAX = 3;
+/** Answers that do not know the transaction before it counts as dropped. */
+const UNKNOWN_ANSWERS_MAX = 3;
 
 export class PaymentCeremony {
   readonly #options: CeremonyOptions;
@@ -637,8 +637,8 @@ export class PaymentCeremony {
     const started = { startedAtMs: clock.nowMs(), startedMonotonicMs: clock.monotonicMs() };
     // The coins are spent on the chain source's books by now; holding their locks would serve nobody.
     await this.#release();
-    for (let unknown = 0; unknown < UNKNOWN_POLLS_MAX; ) {
-      await this.#sleep(this.#options.confirmationPollMs);
+    for (let unknown = 0; unknown < UNKNOWN_ANSWERS_MAX; ) {
+      await this.#parts.tips.moved(this.#stop.signal);
       if (this.#stop.signal.aborted) return;
       const status = await chain.transactionStatus(this.#record.state.txid).catch(() => undefined);
       if (status === undefined) continue;

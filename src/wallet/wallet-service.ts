@@ -25,6 +25,7 @@ import { newPaymentRecord, type PaymentRecord, paymentView, sameRequest, votesVi
 import type { PeerPresigning } from "./peer-presigning.js";
 import type { PeerWalletChange } from "./peer-wallet-change.js";
 import { checkHealth, type HealthProbe, type PoolMonitor } from "./service-health.js";
+import { TipWatch } from "./tip-watch.js";
 import { UtxoIndex } from "./utxo-index.js";
 import { UtxoReservations } from "./utxo-reservation.js";
 import type {
@@ -67,7 +68,12 @@ export interface WalletServiceOptions {
   readonly auxInfoTimeoutMs: number;
   readonly healthTimeoutMs: number;
   readonly ceremony: CeremonyOptions;
+  /** How often the tip of the chain is looked at while payments wait for their confirmation. */
+  readonly confirmationPollMs: number;
 }
+
+/** A transaction that no new block touches is asked for after so many looks at the tip: it may have been dropped. */
+const TIP_LOOKS_MAX = 6;
 
 export const DEFAULT_SERVICE: Omit<WalletServiceOptions, "network" | "authorities"> = {
   maxRequestWindowMs: 3_600_000,
@@ -81,10 +87,11 @@ export const DEFAULT_SERVICE: Omit<WalletServiceOptions, "network" | "authoritie
   auxInfoTimeoutMs: 280_000,
   healthTimeoutMs: 2_000,
   ceremony: DEFAULT_CEREMONY,
+  confirmationPollMs: 10_000,
 };
 
 export interface WalletServiceDependencies
-  extends Omit<CeremonyDependencies, "wallet" | "reservations" | "utxos" | "changeIndices" | "onChange"> {
+  extends Omit<CeremonyDependencies, "wallet" | "tips" | "reservations" | "utxos" | "changeIndices" | "onChange"> {
   readonly keyGeneration: KeyGeneration;
   readonly presigning: Pick<PeerPresigning, "prepareAuxInfo" | "generateAuxInfo" | "progress">;
   readonly shareChanges: PeerWalletChange;
@@ -113,6 +120,7 @@ export class WalletService implements WalletApplication {
   readonly #changes: WalletChanges;
   readonly #addresses: AddressBook;
   readonly #reservations: UtxoReservations;
+  readonly #tips: TipWatch;
   readonly #utxos: UtxoIndex;
   readonly #feed: PaymentFeed;
   readonly #preparations: WalletPreparations;
@@ -142,6 +150,10 @@ export class WalletService implements WalletApplication {
       },
     );
     this.#addresses = new AddressBook({ coordination });
+    this.#tips = new TipWatch(
+      { pollMs: options.confirmationPollMs, looksMax: TIP_LOOKS_MAX },
+      { chain: dependencies.chain, clock: dependencies.clock },
+    );
     this.#reservations = new UtxoReservations({ lockTtlMs: options.ceremony.lockTtlMs }, { coordination });
     const { gapLimit, utxoMaxAgeMs: maxAgeMs, fullScanEveryMs } = options;
     const nextIndex = (walletId: string, change: boolean) => this.#addresses.nextIndex(walletId, change);
@@ -402,6 +414,7 @@ export class WalletService implements WalletApplication {
     const ceremony = new PaymentCeremony({ record, request, wallet }, this.#options.ceremony, {
       ...this.#parts,
       wallet: (walletId) => this.#ceremonyWallet(walletId),
+      tips: this.#tips,
       reservations: this.#reservations,
       utxos: this.#utxos,
       changeIndices: this.#addresses,

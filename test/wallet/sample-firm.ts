@@ -140,10 +140,10 @@ export class SampleFirm {
         voteTimeoutMs: 400,
         signTimeoutMs: 300,
         signGraceMs: 20,
-        confirmationPollMs: 10,
         broadcastRetryMs: 5,
         deadlineMs: 3_000,
       },
+      confirmationPollMs: 10,
     };
     return new WalletService(options, {
       voting: {

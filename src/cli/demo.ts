@@ -111,7 +111,8 @@ class Demo {
     const before = performance.now();
     let [toldMs, told] = [before, -1];
     for (;;) {
-      const { available, minimum } = await this.#client.getPoolStatus({ walletId });
+      const { available, minimum, target } = await this.#client.getPoolStatus({ walletId });
+      if (target === 0) return;
       const now = performance.now();
       if (available >= minimum) return tell(`pool: ${available} ${what}, made in ${(now - before).toFixed(0)} ms`);
       if (now - before > POOL_PATIENCE_MS) {

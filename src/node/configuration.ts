@@ -172,14 +172,22 @@ export const bitcoinSection = (folder: string) =>
 
 const pool = {
   poolTarget: count(0, 10_000).default(100),
-  poolMinimum: count(0, 10_000).default(20),
+  /** Of 20 and the target the lower one, if it is not named. */
+  poolMinimum: count(0, 10_000).optional(),
   poolBatch: count(1, 1000).default(10),
   poolCheckIntervalMs: ms(100, DAY_MS).default(10_000),
   poolLifetimeMs: ms(MINUTE_MS, 30 * DAY_MS).default(DAY_MS),
 };
-const poolInOrder = ({ poolTarget, poolMinimum }: { poolTarget: number; poolMinimum: number }) =>
-  poolMinimum <= poolTarget;
+interface PoolKeys {
+  readonly poolTarget: number;
+  readonly poolMinimum?: number | undefined;
+}
+const poolInOrder = ({ poolTarget, poolMinimum = 0 }: PoolKeys) => poolMinimum <= poolTarget;
 const POOL_ORDER = "poolMinimum must not be above poolTarget";
+const withMinimum = <Section extends PoolKeys>(section: Section) => ({
+  ...section,
+  poolMinimum: section.poolMinimum ?? Math.min(20, section.poolTarget),
+});
 
 /** Sections [protocols.cggmp24] and [protocols.frost]. */
 export const protocolsSection = () =>
@@ -196,15 +204,20 @@ export const protocolsSection = () =>
           sessionTimeoutMs: ms(100, 60 * MINUTE_MS).default(60_000),
         })
         .refine(poolInOrder, POOL_ORDER)
+        .transform(withMinimum)
         .prefault({}),
       frost: z
         .strictObject({
           ...pool,
+          // Nonces made ahead save a round, but their use has to be witnessed, which is one: both take as long, and a
+          // session that draws its own costs less.
+          poolTarget: count(0, 10_000).default(0),
           // A round takes milliseconds; three seconds after it began, the missing party is down and others sign.
           roundTimeoutMs: ms(100, 10 * MINUTE_MS).default(3_000),
           sessionTimeoutMs: ms(100, 60 * MINUTE_MS).default(60_000),
         })
         .refine(poolInOrder, POOL_ORDER)
+        .transform(withMinimum)
         .prefault({}),
     })
     .prefault({});

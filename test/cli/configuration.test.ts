@@ -94,8 +94,17 @@ esploraUrl = "http://localhost:3000"
     assert.equal(security.identityKeyFile, "/etc/id");
     assert.equal(consensus.policy.maxPaymentSat, 2_100_000_000_000_000n);
     assert.equal(metrics, undefined);
-    assert.equal(protocols.frost.poolTarget, 100);
+    assert.deepEqual([protocols.frost.poolTarget, protocols.frost.poolMinimum], [0, 0]);
+    assert.deepEqual([protocols.cggmp24.poolTarget, protocols.cggmp24.poolMinimum], [100, 20]);
     assert.equal(security.authorities[0]?.publicKey.length, 32);
+  });
+
+  it("a pool's minimum follows its target, unless it is named", () => {
+    const section = (text: string) => parsed(`${minimal}[protocols.frost]\n${text}\n`).protocols.frost;
+    assert.equal(section("poolTarget = 50").poolMinimum, 20);
+    assert.equal(section("poolTarget = 5").poolMinimum, 5);
+    assert.equal(section("poolTarget = 50\npoolMinimum = 1").poolMinimum, 1);
+    refused(`${minimal}[protocols.frost]\npoolMinimum = 1\n`, /poolMinimum must not be above poolTarget/);
   });
 
   it("messages name file, key and what is allowed", () => {

@@ -307,20 +307,24 @@ async function run(options: DemoOptions): Promise<void> {
     const gateway = await openGateway(profile, { environment: process.env });
     const demo = new Demo({ devnet, profile, client: gateway.wallet });
     const wallets: DemoWallet[] = [];
-    // All wallets before any payment: the auxiliary info of a SegWit wallet needs every node alive.
-    for (const scheme of options.scheme === "both" ? (["frost", "cggmp24"] as const) : [options.scheme]) {
-      const made = await demo.createWallet(scheme);
-      await demo.awaitPool(made.wallet, scheme);
-      wallets.push({ scheme, ...made, address: await demo.fund(made.wallet) });
-    }
     const paid: Paid[] = [];
     let killed: string | undefined;
-    for (const [index, wallet] of wallets.entries()) {
-      const kill = options.killNode && index === wallets.length - 1;
+    const schemes = options.scheme === "both" ? (["frost", "cggmp24"] as const) : [options.scheme];
+    for (const [index, scheme] of schemes.entries()) {
+      const made = await demo.createWallet(scheme);
+      await demo.awaitPool(made.wallet, scheme);
+      const wallet: DemoWallet = { scheme, ...made, address: await demo.fund(made.wallet) };
+      wallets.push(wallet);
+      // In the last payment: the auxiliary info of a SegWit wallet needs every node alive.
+      const kill = options.killNode && index === schemes.length - 1;
       for (let attempt = 0; attempt < (kill ? KILL_ATTEMPTS_MAX : 1) && killed === undefined; attempt++) {
         const done = await demo.pay(wallet.wallet, { kill });
         killed = done.killed;
-        paid.push({ ...wallet, payment: done.payment, votes: await demo.votes(done.payment.paymentId) });
+        const votes = await demo.votes(done.payment.paymentId);
+        paid.push({ ...wallet, payment: done.payment, votes });
+        tell(
+          `paid from the ${scheme === "frost" ? "Taproot" : "SegWit"} wallet, signed in ${stepMs(done.payment, "sign").toFixed(1)} ms`,
+        );
         if (kill && killed === undefined)
           tell("the payment was signed before a node could be killed; paying once more");
       }
@@ -363,10 +367,10 @@ const program = new Command("demo")
   .addOption(
     new Option(
       "--scheme <scheme>",
-      "frost: Taproot; cggmp24: SegWit, which takes a minute or two of primes first; both",
+      "frost: Taproot, seconds; cggmp24: SegWit, which takes a minute or two of primes first; both",
     )
       .choices(["frost", "cggmp24", "both"])
-      .default("frost"),
+      .default("both"),
   )
   .option("--keep", "leave the devnet running and say how to use it", false)
   .option("--kill-node", "kill one node with SIGKILL between vote and signing, and still pay", false)

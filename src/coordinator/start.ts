@@ -146,10 +146,13 @@ const poolSize = (section: {
 });
 
 /** How the trail batches; the defaults of the adapter where the configuration has no [postgres]. */
+/** The steps of a payment come within this time, and a transaction for each would cost more than the payment. */
+const AUDIT_GATHER_MS = 100;
+
 function queueOptions({ postgres }: CoordinatorConfiguration): AuditQueueOptions {
-  if (postgres === undefined) return {};
+  if (postgres === undefined) return { gatherMs: AUDIT_GATHER_MS };
   const { batchRows, batchIntervalMs, queueMaxRows } = postgres;
-  return { batchRows, flushAfterMs: batchIntervalMs, maxQueuedRows: queueMaxRows };
+  return { batchRows, flushAfterMs: batchIntervalMs, gatherMs: AUDIT_GATHER_MS, maxQueuedRows: queueMaxRows };
 }
 
 /** The audit database that the configuration names; the embedded one is locked while a coordinator runs on it. */

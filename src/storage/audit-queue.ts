@@ -13,6 +13,8 @@ export interface AuditQueueOptions {
   readonly batchRows?: number;
   /** How long rows that nobody waits for may stay in memory. */
   readonly flushAfterMs?: number;
+  /** How long rows that somebody waits for may wait for others; 0 is not at all. */
+  readonly gatherMs?: number;
   /** Most rows in memory; further ones are refused. */
   readonly maxQueuedRows?: number;
   /** Delays before the attempts after the first. */
@@ -22,8 +24,8 @@ export interface AuditQueueOptions {
 }
 
 /**
- * Turns many small appends into few batches, in order. Whoever waits is written at once together with all that came in
- * during the batch before (group commit); what nobody waits for goes with 100 rows or after 5 seconds.
+ * Turns many small appends into few batches, in order. Whoever waits is written at once, or after `gatherMs`, together with
+ * all that came in meanwhile (group commit); what nobody waits for goes with 100 rows or after 5 seconds.
  *
  * While the database is down, rows stay queued in their order up to the bound, and are written when it is back.
  */
@@ -32,6 +34,7 @@ export class AuditQueue<Row> {
   readonly #clock: Clock;
   readonly #batchRows: number;
   readonly #flushAfterMs: number;
+  readonly #gatherMs: number;
   readonly #maxQueuedRows: number;
   readonly #retryDelaysMs: readonly number[];
   readonly #pauseMs: number;
@@ -41,6 +44,7 @@ export class AuditQueue<Row> {
   #queuedRows = 0;
   #pumping: Promise<void> | undefined;
   #cancelTimer: (() => void) | undefined;
+  #timerDueMs = 0;
   #closed = false;
 
   /**
@@ -55,6 +59,7 @@ export class AuditQueue<Row> {
     this.#clock = dependencies.clock;
     this.#batchRows = options.batchRows ?? 100;
     this.#flushAfterMs = options.flushAfterMs ?? 5_000;
+    this.#gatherMs = options.gatherMs ?? 0;
     this.#maxQueuedRows = options.maxQueuedRows ?? 10_000;
     this.#retryDelaysMs = options.retryDelaysMs ?? [50, 200, 800];
     this.#pauseMs = options.pauseMs ?? 2_000;
@@ -76,7 +81,8 @@ export class AuditQueue<Row> {
     const written = new Promise<void>((resolve, reject) => {
       group.settle = (fault) => (fault === undefined ? resolve() : reject(fault));
     });
-    this.#pump();
+    if (this.#isDue) this.#pump();
+    else this.#pumpAfter(this.#gatherMs);
     return written;
   }
 
@@ -112,8 +118,16 @@ export class AuditQueue<Row> {
     this.#queuedRows += group.rows.length;
   }
 
+  /** Whether what is queued is to be written without waiting for more. */
+  get #isDue(): boolean {
+    return this.#gatherMs === 0 || this.#closed || this.#queuedRows >= this.#batchRows;
+  }
+
   #pumpAfter(delayMs: number): void {
-    if (this.#cancelTimer !== undefined || this.#pumping !== undefined) return;
+    const dueMs = this.#clock.monotonicMs() + delayMs;
+    if (this.#pumping !== undefined || (this.#cancelTimer !== undefined && this.#timerDueMs <= dueMs)) return;
+    this.#cancelTimer?.();
+    this.#timerDueMs = dueMs;
     this.#cancelTimer = this.#clock.after(delayMs, () => {
       this.#cancelTimer = undefined;
       this.#pump();
@@ -126,13 +140,15 @@ export class AuditQueue<Row> {
     this.#cancelTimer = undefined;
     this.#pumping = this.#drain().then((drained) => {
       this.#pumping = undefined;
-      if (!drained && !this.#closed) this.#pumpAfter(this.#pauseMs);
+      if (this.#closed) return;
+      if (!drained) this.#pumpAfter(this.#pauseMs);
+      else if (this.#groups.length > 0) this.#pumpAfter(this.#gatherMs);
     });
   }
 
-  /** True when the queue is empty, false when the database did not take a batch. */
+  /** True when what was due is written, false when the database did not take a batch. */
   async #drain(): Promise<boolean> {
-    while (this.#groups.length > 0) {
+    for (let isFirst = true; this.#groups.length > 0 && (isFirst || this.#isDue); isFirst = false) {
       this.#batch ??= this.#nextBatch();
       const fault = await this.#attempt(this.#batch.rows);
       if (fault !== undefined) {

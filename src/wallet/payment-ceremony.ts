@@ -610,7 +610,8 @@ export class PaymentCeremony {
     const { broadcastRetries } = this.#record.state;
     if (broadcastRetries > 0) await this.#sleep(this.#options.broadcastRetryMs * 2 ** (broadcastRetries - 1));
     if (this.#stop.signal.aborted) return;
-    await this.#apply({ type: "broadcast-started" });
+    // Written with what comes of it: whoever takes over broadcasts a signed payment again, which is harmless.
+    this.#transit({ type: "broadcast-started" });
     try {
       const { signedTransaction, txid } = this.#record.state;
       const accepted = await this.#timed("broadcast", "", () => this.#parts.chain.broadcast(signedTransaction));

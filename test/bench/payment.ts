@@ -1,7 +1,7 @@
 // `npm run bench -- payment [--payments 40] [--json]`: a devnet of processes pays one after another, then many at once.
 // Every figure is of whole payments through the gateway: request, votes of five nodes, FROST session, broadcast.
 import { randomUUID } from "node:crypto";
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { cpus, tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
@@ -24,6 +24,13 @@ const quantile = (numbers: readonly number[], q: number): number => {
 };
 const stepMs = (payment: Payment, step: string): number =>
   payment.timeline.filter((entry) => entry.step === step && entry.nodeId === "").at(-1)?.durationMs ?? Number.NaN;
+
+/** Clock ticks of a process in user and system mode; Linux counts 100 a second. */
+async function cpuMs(pid: number | undefined): Promise<number> {
+  const stat = pid === undefined ? "" : await readFile(`/proc/${pid}/stat`, "utf8").catch(() => "");
+  const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+  return 10 * (Number(fields[11] ?? 0) + Number(fields[12] ?? 0));
+}
 
 const folder = await mkdtemp(join(tmpdir(), "mpc-wallet-bench-"));
 const devnet = await Devnet.start({
@@ -75,6 +82,9 @@ try {
     return { payment, wallMs };
   };
   for (let warm = 0; warm < 5; warm++) await pay();
+  const processes = async () =>
+    Promise.all(devnet.running().map(async (name) => [name, await cpuMs(devnet.pid(name))] as const));
+  const cpuBefore = new Map(await processes());
   const single: { payment: Payment; wallMs: number }[] = [];
   for (let index = 0; index < count; index++) single.push(await pay());
   const before = performance.now();
@@ -86,6 +96,7 @@ try {
       while (left-- > 0) many.push((await pay()).wallMs);
     }),
   );
+  const cpu = (await processes()).map(([name, ms]) => [name, (ms - (cpuBefore.get(name) ?? 0)) / (2 * count)] as const);
   const perSecond = many.length / ((performance.now() - before) / 1000);
   gateway.close();
   const rows = {
@@ -103,7 +114,14 @@ try {
     runs: all.length,
   }));
   if (values.json)
-    console.log(JSON.stringify({ machine: { cpus: cpus().length, node: process.version }, table, perSecond }));
+    console.log(
+      JSON.stringify({
+        machine: { cpus: cpus().length, node: process.version },
+        table,
+        perSecond,
+        cpuMsAPayment: Object.fromEntries(cpu),
+      }),
+    );
   else {
     console.log(
       `${cpus().length} cores, Node ${process.version}, five nodes, coordinator and chain as processes, FROST 3 of 5\n`,
@@ -114,6 +132,7 @@ try {
       );
     }
     console.log(`throughput with ${lanes} at once: ${perSecond.toFixed(1)} payments/s`);
+    console.log(`CPU ms a payment: ${cpu.map(([name, ms]) => `${name} ${ms.toFixed(0)}`).join(", ")}`);
   }
 } finally {
   await devnet.stop();

@@ -66,6 +66,33 @@ describe("audit queue", () => {
     assert.equal(database.batches.at(-1), 50, "a group larger than a batch goes whole");
   });
 
+  it("gathers for a while what is waited for, unless a batch is full or the queue closes", async () => {
+    const { clock, database, queue } = queueWith({ gatherMs: 100, batchRows: 10 });
+    queue.enqueue([1]);
+    const first = queue.append([2]);
+    await clock.advance(99);
+    const second = queue.append([3]);
+    assert.deepEqual(database.batches, []);
+    await clock.advance(1);
+    await Promise.all([first, second]);
+    assert.deepEqual(database.batches, [3]);
+    database.slowMs = 10;
+    const full = queue.append(range(10, 20));
+    await clock.advance(5);
+    const late = queue.append([20]); // comes while the batch is written
+    await clock.advance(5);
+    await full;
+    await clock.advance(99);
+    assert.deepEqual(database.batches, [3, 10]);
+    await clock.advance(11);
+    await late;
+    const last = queue.append([21]);
+    const closing = queue.close();
+    await clock.advance(10);
+    await Promise.all([last, closing]);
+    assert.deepEqual(database.written, [1, 2, 3, ...range(10, 22)]);
+  });
+
   it("refuses rows beyond its bound and accepts again when there is room", async () => {
     const { clock, database, queue } = queueWith({ maxQueuedRows: 5, retryDelaysMs: [], pauseMs: 100 });
     database.down = true;

@@ -1,14 +1,17 @@
 import { isMessage, toBinary } from "@bufbuild/protobuf";
 import { type Evidence, EvidenceSchema } from "../../gen/mpcwallet/session/v1/session_pb.js";
+import { equalBytes } from "../crypto/bytes.js";
+import { decodePublicPresignature, type PublicPresignature } from "../protocols/cggmp24/presignature.js";
+import { type Signing, sign, validateSigning } from "../protocols/cggmp24/sign.js";
 import { frostSign } from "../protocols/frost/sign.js";
 import { frostSignPrepared } from "../protocols/frost/sign-prepared.js";
-import { decodePublicKeyPackage } from "../protocols/key-share.js";
+import { decodePublicKeyPackage, type PublicKeyPackage } from "../protocols/key-share.js";
 import { keygen } from "../protocols/keygen.js";
 import { judge, type Trial } from "../session/evidence.js";
-import { Group, MAX_PARTIES, partyId } from "../session/party.js";
+import { Group, MAX_PARTIES, type PartyId, partyId } from "../session/party.js";
 import type { Protocol } from "../session/protocol.js";
 import { sessionDigest } from "../session/session.js";
-import { claimedSigning } from "../wallet/approved-signing.js";
+import { type ApprovedItem, claimedSigning } from "../wallet/approved-signing.js";
 import type { KeyGenerationOrder } from "../wallet/key-generation.js";
 import type { JudgedWallet, JudgeEvidence, SigningOrder } from "../wallet/peer-signing.js";
 
@@ -60,27 +63,77 @@ function groupOf(roster: ReadonlyMap<string, Uint8Array>, parties: readonly stri
   return members.length === indices.length && members.length > 0 ? new Group(members) : undefined;
 }
 
-/** The evidence that holds about the session of this order; with nonces made ahead it was one of another protocol. */
-function upheldSigning(order: SigningOrder, wallet: JudgedWallet, evidence: readonly unknown[]): readonly Proven[] {
+/** The evidence that holds about the session of this order; each kind of wallet and supply has its own protocol. */
+function upheldSigning(
+  order: SigningOrder,
+  wallet: JudgedWallet,
+  { evidence, exhibits }: { readonly evidence: readonly unknown[]; readonly exhibits: readonly Uint8Array[] },
+): readonly Proven[] {
   const { sessionId, proposal, certificate, signers, presignatureIds } = order;
   const group = groupOf(wallet.roster, [...wallet.roster.keys()], signers);
   const claimed = claimedSigning(proposal, certificate, wallet.account);
   if (group === undefined || claimed === undefined || wallet.publicKeyPackage.length === 0) return [];
   const key = decodePublicKeyPackage(wallet.publicKeyPackage);
-  if (key.scheme !== "frost") return [];
   const session = { sessionId, group };
-  if (presignatureIds.length === 0) {
+  if (key.scheme === "frost" && presignatureIds.length === 0) {
     return upheld(trialOf(frostSign, { ...session, pub: { key, ...claimed } }), evidence);
   }
   const { items, authorization } = claimed;
   if (presignatureIds.length !== items.length) return [];
+  if (key.scheme === "cggmp24") {
+    const presignatures = namedPresignatures(presignatureIds, exhibits);
+    const pub = presignatures && segwitSigning(key, { items, authorization, presignatures }, group.ids);
+    return pub === undefined ? [] : upheld(trialOf(sign, { ...session, pub }), evidence);
+  }
   const named = items.map((item, index) => ({ ...item, noncesId: presignatureIds[index] ?? new Uint8Array() }));
   return upheld(trialOf(frostSignPrepared, { ...session, pub: { key, items: named, authorization } }), evidence);
 }
 
+/**
+ * The presignatures that the order names by their ids, out of what the reporter shows: an id is the hash of all that is
+ * public about a presignature, so nobody can show another one. Undefined when one is missing.
+ */
+function namedPresignatures(
+  ids: readonly Uint8Array[],
+  exhibits: readonly Uint8Array[],
+): readonly PublicPresignature[] | undefined {
+  if (exhibits.length !== ids.length) return undefined;
+  try {
+    const shown = exhibits.map(decodePublicPresignature);
+    return shown.every(({ id }, index) => equalBytes(id, ids[index] ?? new Uint8Array())) ? shown : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** The session's public parameters; undefined when no honest signer would have taken part with them. */
+function segwitSigning(
+  key: PublicKeyPackage,
+  parts: {
+    readonly items: readonly ApprovedItem[];
+    readonly authorization: Uint8Array;
+    readonly presignatures: readonly PublicPresignature[];
+  },
+  signers: readonly PartyId[],
+): Signing | undefined {
+  const { authorization, presignatures } = parts;
+  const items = parts.items.flatMap(({ message, bip32Tweak }, index) => {
+    const presignature = presignatures[index];
+    return presignature === undefined ? [] : [{ presignature, digest: { bytes: message }, bip32Tweak }];
+  });
+  // All are of one epoch, or they are refused; which one it is, is fixed by their ids.
+  const pub = { key, epoch: presignatures[0]?.epoch ?? new Uint8Array(), items, authorization };
+  try {
+    validateSigning(pub, signers);
+    return pub;
+  } catch {
+    return undefined;
+  }
+}
+
 /** Judges evidence about a signing session that this coordinator ordered. */
-export const judgeSigning: JudgeEvidence = ({ order, wallet, evidence }) =>
-  evidence.length === 0 ? [] : upheldSigning(order, wallet, evidence);
+export const judgeSigning: JudgeEvidence = ({ order, wallet, evidence, exhibits }) =>
+  evidence.length === 0 ? [] : upheldSigning(order, wallet, { evidence, exhibits });
 
 /** Judges evidence about a key generation that this coordinator ordered. */
 export function judgeKeyGeneration(

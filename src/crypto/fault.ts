@@ -39,16 +39,23 @@ export class PeerFault<Evidence = unknown> extends Fault {
   readonly kind = "peer-fault" as const;
   readonly culprits: readonly string[];
   readonly evidence: readonly Evidence[];
+  /** Encoded public facts of the session that a judge needs and may not have. */
+  readonly exhibits: readonly Uint8Array[];
 
   constructor(
     code: string,
     message: string,
-    blame: { culprits: readonly string[]; evidence: readonly Evidence[] },
+    blame: {
+      culprits: readonly string[];
+      evidence: readonly Evidence[];
+      exhibits?: readonly Uint8Array[];
+    },
     facts: Facts = {},
   ) {
     super(code, message, { ...facts, culprits: blame.culprits });
     this.culprits = blame.culprits;
     this.evidence = blame.evidence;
+    this.exhibits = blame.exhibits ?? [];
   }
 }
 

@@ -38,6 +38,7 @@ export function faultToWire(error: unknown, report: (error: unknown) => void): C
         code,
         parties: [...error.culprits],
         evidence: error.evidence as readonly Evidence[] as Evidence[],
+        exhibits: [...error.exhibits],
       });
   }
 }
@@ -50,12 +51,12 @@ export function faultFromWire(error: unknown, peer: string): AnyFault {
   const facts = { peer };
   const message = connectError.rawMessage.slice(0, 500);
   if (detail === undefined) return withoutDetail(connectError, peer);
-  const { code, parties, evidence } = detail;
+  const { code, parties, evidence, exhibits } = detail;
   switch (detail.kind) {
     case FaultKind.INVALID_INPUT:
       return new InvalidInput(code, message, facts);
     case FaultKind.PEER_FAULT:
-      return new PeerFault<Evidence>(code, message, { culprits: parties, evidence }, facts);
+      return new PeerFault<Evidence>(code, message, { culprits: parties, evidence, exhibits }, facts);
     case FaultKind.PEER_SILENT:
       return new PeerSilent(code, message, parties, facts);
     default:

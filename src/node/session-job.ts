@@ -3,15 +3,15 @@ import type { Random } from "../crypto/ambient.js";
 import { equalBytes } from "../crypto/bytes.js";
 import { type Scalar, scalar } from "../crypto/curve.js";
 import { signEd25519 } from "../crypto/ed25519.js";
-import { Bug, InvalidInput } from "../crypto/fault.js";
+import { Bug, InvalidInput, PeerFault } from "../crypto/fault.js";
 import { profiles, type SecurityProfile } from "../crypto/security-profile.js";
 import { type AuxPrimes, auxInfo } from "../protocols/cggmp24/aux-info.js";
 import { type AuxInfo, decodeAuxInfo, encodeAuxInfo, epochId } from "../protocols/cggmp24/aux-record.js";
 import { presign } from "../protocols/cggmp24/presign.js";
-import { Presignature } from "../protocols/cggmp24/presignature.js";
+import { encodePublicPresignature, Presignature } from "../protocols/cggmp24/presignature.js";
 import { refresh } from "../protocols/cggmp24/refresh.js";
 import { reshare } from "../protocols/cggmp24/reshare.js";
-import { sign } from "../protocols/cggmp24/sign.js";
+import { sign as cggmp24Sign } from "../protocols/cggmp24/sign.js";
 import { prepareNonces } from "../protocols/frost/prepare-nonces.js";
 import { PreparedNonces } from "../protocols/frost/prepared-nonces.js";
 import { frostSign } from "../protocols/frost/sign.js";
@@ -176,7 +176,7 @@ export interface RunningSession {
 }
 
 /** The protocols that jobs run. A session thread runs exactly these. */
-export const PROTOCOLS = { keygen, frostSign, frostSignPrepared } as const;
+export const PROTOCOLS = { keygen, frostSign, frostSignPrepared, cggmp24Sign } as const;
 
 export interface SessionDependencies {
   readonly random: Random;
@@ -201,9 +201,15 @@ export function startSession(
   const self = partyId(seat.self);
   const start = <Pub, Secret, Out>(
     protocol: Protocol<Pub, Secret, Out>,
-    parameters: { readonly pub: Pub; readonly secret: Secret; readonly toResult: (output: Out) => SessionResult },
+    parameters: {
+      readonly pub: Pub;
+      readonly secret: Secret;
+      readonly toResult: (output: Out) => SessionResult;
+      /** For a judge of evidence who knows the order of the session only. */
+      readonly exhibits?: () => readonly Uint8Array[];
+    },
   ): RunningSession => {
-    const { pub, secret, toResult } = parameters;
+    const { pub, secret, toResult, exhibits } = parameters;
     const context = { sessionId: seat.sessionId, group, pub };
     const session = new Session<Pub, Secret, Out>({ protocol, context, self, secret }, dependencies);
     return {
@@ -212,7 +218,14 @@ export function startSession(
       drain: () => session.drain(),
       get progress(): Progress<SessionResult> {
         const { progress } = session;
-        return progress.state === "done" ? { state: "done", output: toResult(progress.output) } : progress;
+        if (progress.state === "done") return { state: "done", output: toResult(progress.output) };
+        if (progress.state === "waiting" || exhibits === undefined || progress.fault.kind === "peer-silent")
+          return progress;
+        const { code, message, culprits, evidence, facts } = progress.fault;
+        return {
+          state: "aborted",
+          fault: new PeerFault(code, message, { culprits, evidence, exhibits: exhibits() }, facts),
+        };
       },
     };
   };
@@ -324,13 +337,14 @@ export function startSession(
         digest: { bytes: job.items[index]?.message ?? new Uint8Array() },
         bip32Tweak: scalar(job.items[index]?.bip32Tweak ?? 0n),
       }));
-      return start(sign, {
+      return start(protocols.cggmp24Sign, {
         pub: { key, epoch: job.epoch, items, authorization: job.authorization },
         secret: presignatures,
         toResult: (signatures) => ({
           kind: "cggmp24-sign",
           signatures: signatures.map((signature) => Uint8Array.from([...signature.toDer(), SIGHASH_ALL])),
         }),
+        exhibits: () => items.map((item) => encodePublicPresignature(item.presignature)),
       });
     }
   }

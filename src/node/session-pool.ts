@@ -193,7 +193,16 @@ export class SessionPool implements SessionRunner {
     this.#workers = this.#workers.filter((other) => other !== worker);
     for (const running of [...this.#running.values()]) {
       if (running.worker !== worker) continue;
-      running.settle({ state: "failed", kind: "bug", code: "bug", message, facts: {}, parties: [], evidence: [] });
+      running.settle({
+        state: "failed",
+        kind: "bug",
+        code: "bug",
+        message,
+        facts: {},
+        parties: [],
+        evidence: [],
+        exhibits: [],
+      });
     }
     if (!this.#closing) void this.#spawn();
   }

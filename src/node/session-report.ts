@@ -21,6 +21,7 @@ export type SessionEnd =
       readonly facts: Facts;
       readonly parties: readonly string[];
       readonly evidence: readonly Uint8Array[];
+      readonly exhibits: readonly Uint8Array[];
     };
 
 export function describeEnd(
@@ -41,12 +42,22 @@ export function describeEnd(
             facts,
             parties: fault.culprits,
             evidence: fault.evidence.map((item) => toBinary(EvidenceSchema, item)),
+            exhibits: fault.exhibits,
           }
-        : { state: "failed", kind: fault.kind, code, message, facts, parties: fault.silent, evidence: [] };
+        : {
+            state: "failed",
+            kind: fault.kind,
+            code,
+            message,
+            facts,
+            parties: fault.silent,
+            evidence: [],
+            exhibits: [],
+          };
     }
     case "crashed": {
       const { error } = progress;
-      const none = { parties: [], evidence: [] };
+      const none = { parties: [], evidence: [], exhibits: [] };
       if (error instanceof InvalidInput) {
         const { code, message, facts } = error;
         return { state: "failed", kind: "invalid-input", code, message, facts, ...none };
@@ -62,11 +73,11 @@ export function describeEnd(
 /** The result, or the fault that was described. */
 export function resultOf(end: SessionEnd): SessionResult {
   if (end.state === "done") return end.result;
-  const { code, message, facts, parties } = end;
+  const { code, message, facts, parties, exhibits } = end;
   switch (end.kind) {
     case "peer-fault": {
       const evidence: Evidence[] = end.evidence.map((bytes) => fromBinary(EvidenceSchema, bytes));
-      throw new PeerFault(code, message, { culprits: parties, evidence }, facts);
+      throw new PeerFault(code, message, { culprits: parties, evidence, exhibits }, facts);
     }
     case "peer-silent":
       throw new PeerSilent(code, message, parties, facts);

@@ -586,7 +586,8 @@ export class PaymentCeremony {
           this.#parts.observe({ type: "timeout", nodeId: silent, detail: `signing: ${error.code}` });
         }
       } else if (error instanceof PeerFault) {
-        const proven = this.#parts.judge({ reporter: nodeId, order, wallet: this.#wallet, evidence: error.evidence });
+        const { evidence: shown, exhibits } = error;
+        const proven = this.#parts.judge({ reporter: nodeId, order, wallet: this.#wallet, evidence: shown, exhibits });
         for (const { nodeId: culprit, check, evidence } of proven) {
           this.#signers.exclude(culprit);
           this.#parts.observe({ type: "session-evidence", nodeId: culprit, check, evidence, upheld: true });

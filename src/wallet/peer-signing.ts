@@ -50,4 +50,6 @@ export type JudgeEvidence = (report: {
   readonly order: SigningOrder;
   readonly wallet: JudgedWallet;
   readonly evidence: readonly unknown[];
+  /** What the reporter adds about the session; believed as far as the order fixes it. */
+  readonly exhibits: readonly Uint8Array[];
 }) => readonly { readonly nodeId: string; readonly check: string; readonly evidence: Uint8Array }[];

@@ -182,13 +182,19 @@ describe("a dishonest signer over QUIC is named with proof", () => {
       assert.ok(answer?.status === "rejected" && answer.reason instanceof PeerFault, reporter);
       const { culprits, evidence } = answer.reason;
       assert.deepEqual(culprits, [LIAR]);
-      const proven = judgeSigning({ reporter, order, wallet: judged, evidence });
+      const proven = judgeSigning({ reporter, order, wallet: judged, evidence, exhibits: [] });
       assert.deepEqual(
         proven.map((one) => [one.nodeId, one.check]),
         [[LIAR, "signature-share"]],
       );
       const ask = (change: object, about: object = {}) =>
-        judgeSigning({ reporter, order: { ...order, ...change }, wallet: { ...judged, ...about }, evidence });
+        judgeSigning({
+          reporter,
+          order: { ...order, ...change },
+          wallet: { ...judged, ...about },
+          evidence,
+          exhibits: [],
+        });
       assert.deepEqual(ask({ sessionId: systemRandom.bytes(16) }), []);
       assert.deepEqual(ask({ signers: [1, 2, 4] }), []);
       assert.deepEqual(ask({ certificate: { ...order.certificate, ballots: [] } }), []);
@@ -196,7 +202,13 @@ describe("a dishonest signer over QUIC is named with proof", () => {
       assert.deepEqual(ask({}, { publicKeyPackage: new Uint8Array() }), []);
       assert.deepEqual(ask({}, { roster: new Map([...roster].reverse()) }), []);
       assert.deepEqual(
-        judgeSigning({ reporter, order, wallet: judged, evidence: [{}, undefined, "evidence", ...evidence] }).length,
+        judgeSigning({
+          reporter,
+          order,
+          wallet: judged,
+          evidence: [{}, undefined, "evidence", ...evidence],
+          exhibits: [],
+        }).length,
         1,
       );
     }
@@ -204,7 +216,10 @@ describe("a dishonest signer over QUIC is named with proof", () => {
     const lie = answers[1];
     assert.ok(lie?.status === "rejected" && lie.reason instanceof PeerFault);
     assert.deepEqual(lie.reason.culprits, ["node-1", "node-3"]);
-    assert.deepEqual(judgeSigning({ reporter: LIAR, order, wallet: judged, evidence: lie.reason.evidence }), []);
+    assert.deepEqual(
+      judgeSigning({ reporter: LIAR, order, wallet: judged, evidence: lie.reason.evidence, exhibits: [] }),
+      [],
+    );
 
     const ballots = voted.certificate.ballots.filter(({ voter }) => voter !== LIAR);
     await wallet.pay({ ...voted, certificate: { ...voted.certificate, ballots } }, [1, 3, 5]);

@@ -142,7 +142,13 @@ describe("a compromised coordinator uses FROST nonces once, 3 of 4", () => {
       const fault = answer.reason as PeerFault<Evidence>;
       assert.deepEqual(fault.culprits, [LIAR]);
       const verdict = (change: Partial<SigningOrder>) =>
-        judgeSigning({ reporter: "node-1", order: { ...order, ...change }, wallet: judged, evidence: fault.evidence });
+        judgeSigning({
+          reporter: "node-1",
+          order: { ...order, ...change },
+          wallet: judged,
+          evidence: fault.evidence,
+          exhibits: [],
+        });
       assert.deepEqual(
         verdict({}).map(({ nodeId, check }) => [nodeId, check]),
         [[LIAR, "signature-share"]],

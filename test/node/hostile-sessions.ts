@@ -12,6 +12,7 @@ import {
   startSession,
 } from "../../src/node/session-job.js";
 import type { SessionHandle, SessionRunner, SessionWire } from "../../src/node/session-pool.js";
+import { sign as cggmp24Sign } from "../../src/protocols/cggmp24/sign.js";
 import { frostSign } from "../../src/protocols/frost/sign.js";
 import { frostSignPrepared } from "../../src/protocols/frost/sign-prepared.js";
 import { keygen } from "../../src/protocols/keygen.js";
@@ -130,6 +131,14 @@ export const badPreparedShare: Cheat = {
     frostSignPrepared: spoiling(frostSignPrepared, "shares", (message) => {
       for (const { share } of (message as unknown as { shares: { share: { be32: Uint8Array } }[] }).shares)
         flipLast(share.be32);
+    }),
+  },
+};
+/** And of a SegWit wallet. */
+export const badEcdsaShare: Cheat = {
+  protocols: {
+    cggmp24Sign: spoiling(cggmp24Sign, "shares", (message) => {
+      for (const { be32 } of (message as unknown as { shares: { be32: Uint8Array }[] }).shares) flipLast(be32);
     }),
   },
 };

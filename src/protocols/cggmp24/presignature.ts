@@ -1,6 +1,9 @@
 /** A presignature: one use, one signing set, one epoch of one key. */
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
-import { PresignatureSchema } from "../../../gen/mpcwallet/cggmp24/v1/presign_pb.js";
+import {
+  type Presignature as PresignatureMessage,
+  PresignatureSchema,
+} from "../../../gen/mpcwallet/cggmp24/v1/presign_pb.js";
 import { equalBytes } from "../../crypto/bytes.js";
 import { Point, Scalar } from "../../crypto/curve.js";
 import { InvalidInput } from "../../crypto/fault.js";
@@ -50,6 +53,53 @@ export function presignatureId(presignature: Omit<PublicPresignature, "id">): Ui
   ]);
 }
 
+/** For a judge: no shares. */
+export const encodePublicPresignature = (presignature: PublicPresignature): Uint8Array =>
+  toBinary(PresignatureSchema, publicMessage(presignature));
+
+const publicMessage = ({ id, keyDigest, epoch, nonce, commitments }: PublicPresignature): PresignatureMessage =>
+  create(PresignatureSchema, {
+    id,
+    keyDigest,
+    epoch,
+    nonce: nonce.toProto(),
+    commitments: [...commitments].map(([party, commitment]) => ({
+      party,
+      nonce: commitment.nonce.toProto(),
+      key: commitment.key.toProto(),
+    })),
+  });
+
+/** Reads what `encodePublicPresignature` wrote; the id is computed, not believed. @throws InvalidInput */
+export function decodePublicPresignature(bytes: Uint8Array): PublicPresignature {
+  return readPublic(readMessage(bytes));
+}
+
+function readMessage(bytes: Uint8Array): PresignatureMessage {
+  if (bytes.length > MAX_BYTES) throw new InvalidInput("presignature", "too long", { bytes: bytes.length });
+  try {
+    return fromBinary(PresignatureSchema, bytes);
+  } catch {
+    throw new InvalidInput("presignature", "the presignature does not decode");
+  }
+}
+
+/** Copies: what the decoder returns are views of its bytes, which may be erased. */
+function readPublic(message: PresignatureMessage): PublicPresignature {
+  const fields = {
+    keyDigest: Uint8Array.from(message.keyDigest),
+    epoch: Uint8Array.from(message.epoch),
+    nonce: Point.fromProto(message.nonce),
+    commitments: new Map(
+      message.commitments.map((commitment) => [
+        partyId(commitment.party),
+        { nonce: Point.fromProto(commitment.nonce), key: Point.fromProto(commitment.key) },
+      ]),
+    ),
+  };
+  return { id: presignatureId(fields), ...fields };
+}
+
 /**
  * One signer's presignature. Taking the shares consumes the object: a second taking is refused. That no copy of it is
  * used either is the ledger's promise (take and erase durably, before anything leaves the process), not this object's.
@@ -84,24 +134,12 @@ export class Presignature {
   /** For the ledger, before first use. @throws InvalidInput `presignature-used` */
   encode(): Uint8Array {
     if (this.#shares === undefined) throw new InvalidInput("presignature-used", "a used presignature is not kept");
-    const { id, keyDigest, epoch, nonce, commitments } = this.public;
-    return toBinary(
-      PresignatureSchema,
-      create(PresignatureSchema, {
-        id,
-        keyDigest,
-        epoch,
-        self: this.self,
-        nonce: nonce.toProto(),
-        commitments: [...commitments].map(([party, commitment]) => ({
-          party,
-          nonce: commitment.nonce.toProto(),
-          key: commitment.key.toProto(),
-        })),
-        nonceShare: Scalar.toProto(this.#shares.nonceShare),
-        keyShare: Scalar.toProto(this.#shares.keyShare),
-      }),
-    );
+    return toBinary(PresignatureSchema, {
+      ...publicMessage(this.public),
+      self: this.self,
+      nonceShare: Scalar.toProto(this.#shares.nonceShare),
+      keyShare: Scalar.toProto(this.#shares.keyShare),
+    });
   }
 
   /** Reads what `encode` wrote, and checks the equations that every honest presignature satisfies. */
@@ -124,28 +162,15 @@ export class Presignature {
    * share before it sends it.
    */
   static decodeSealed(bytes: Uint8Array, groupKey: Point): Presignature {
-    if (bytes.length > MAX_BYTES) throw new InvalidInput("presignature", "too long", { bytes: bytes.length });
-    const message = fromBinary(PresignatureSchema, bytes);
+    const message = readMessage(bytes);
     const self = partyId(message.self);
-    const fields = {
-      // Copies: what the decoder returns are views of `bytes`, which the caller erases.
-      keyDigest: Uint8Array.from(message.keyDigest),
-      epoch: Uint8Array.from(message.epoch),
-      nonce: Point.fromProto(message.nonce),
-      commitments: new Map(
-        message.commitments.map((commitment) => [
-          partyId(commitment.party),
-          { nonce: Point.fromProto(commitment.nonce), key: Point.fromProto(commitment.key) },
-        ]),
-      ),
-    };
-    const publicPart = { id: presignatureId(fields), ...fields };
+    const publicPart = readPublic(message);
     const shares = {
       nonceShare: Scalar.fromProto(message.nonceShare),
       keyShare: Scalar.fromProto(message.keyShare),
     };
     const sound =
-      equalBytes(message.id, publicPart.id) && isConsistent(publicPart, groupKey) && fields.commitments.has(self);
+      equalBytes(message.id, publicPart.id) && isConsistent(publicPart, groupKey) && publicPart.commitments.has(self);
     if (!sound) throw unsound(self);
     return new Presignature(self, publicPart, shares);
   }

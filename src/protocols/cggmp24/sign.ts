@@ -236,8 +236,11 @@ const SHARE_VERIFIES: Check<Signing> = {
   },
 };
 
-/** Refuses presignatures of another key, epoch or signing set, unsound ones, and one for two messages. */
-function validate({ key, epoch, items }: Signing, parties: readonly PartyId[]): void {
+/**
+ * Refuses presignatures of another key, epoch or signing set, unsound ones, and one for two messages.
+ * @throws InvalidInput `batch`, `presignature`, `presignature-key`, `-epoch`, `-signers`, `-repeated`
+ */
+export function validateSigning({ key, epoch, items }: Signing, parties: readonly PartyId[]): void {
   if (items.length === 0 || items.length > MAX_BATCH) {
     throw new InvalidInput("batch", `a session signs 1 to ${MAX_BATCH} messages`, { count: items.length });
   }
@@ -265,7 +268,7 @@ function* run(
   presignatures: readonly Presignature[],
 ): Steps<Signing, readonly EcdsaSignature[]> {
   const { self, parties, pub } = participant;
-  validate(pub, parties);
+  validateSigning(pub, parties);
   if (presignatures.length !== pub.items.length) {
     throw new InvalidInput("batch", "one presignature for each message", { count: presignatures.length });
   }

@@ -1,6 +1,7 @@
 import { readFileSync } from "node:fs";
 import { Command } from "commander";
 import { addAccessCommands } from "./access-commands.js";
+import { addBanCommands } from "./ban-commands.js";
 import { addDevnetCommand } from "./devnet-command.js";
 import { addPkiCommands } from "./pki.js";
 import { addProcessCommands } from "./process-commands.js";
@@ -21,6 +22,7 @@ export function createProgram(terminal: Terminal): Command {
   addWalletCommands(program, terminal);
   addAccessCommands(program, terminal);
   addProcessCommands(program, terminal);
+  addBanCommands(program, terminal);
   addDevnetCommand(program, terminal);
   addPkiCommands(program, terminal);
   quietErrors(program);

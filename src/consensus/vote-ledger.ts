@@ -113,6 +113,8 @@ export interface BanStore {
   bans(): Promise<readonly Ban[]>;
   /** Resolves when the ban is durable; an earlier one of the same node stays. */
   ban(ban: Ban): Promise<void>;
+  /** For people: takes a ban back, durably; undefined when there is none. */
+  lift(nodeId: string): Promise<Ban | undefined>;
 }
 
 /** In the process's memory: for tests and simulations. A real node must remember across a crash. */

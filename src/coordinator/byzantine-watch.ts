@@ -1,5 +1,4 @@
-import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
-import { BanRecordSchema } from "../../gen/mpcwallet/consensus/v1/record_pb.js";
+import { fromBinary } from "@bufbuild/protobuf";
 import { EvidenceSchema } from "../../gen/mpcwallet/session/v1/session_pb.js";
 import {
   type DetectorState,
@@ -9,12 +8,11 @@ import {
   type Violation,
 } from "../consensus/byzantine-detector.js";
 import type { VerifySignature } from "../consensus/signature.js";
+import type { Ban, BanStore } from "../consensus/vote-ledger.js";
 import type { Clock } from "../crypto/ambient.js";
 import type { Logger } from "../node/log.js";
 import type { AuditTrail } from "../wallet/audit-trail.js";
-import type { Coordination } from "../wallet/coordination.js";
 
-const BANS = "/bans/";
 /** Evidence up to this size stands in the trail itself; of larger one the digest, and the whole with the ban. */
 const INLINE_EVIDENCE_MAX_BYTES = 24_576;
 
@@ -29,7 +27,7 @@ export interface ViolationRecords {
 }
 
 export interface ByzantineWatchDependencies {
-  readonly coordination: Coordination;
+  readonly bans: BanStore;
   readonly audit: AuditTrail;
   readonly violations: ViolationRecords;
   readonly clock: Clock;
@@ -48,7 +46,7 @@ export class ByzantineWatch {
   readonly #parts: ByzantineWatchDependencies;
   #state: DetectorState;
   /** Bans that the store has not taken yet. */
-  readonly #unsaved = new Map<string, Uint8Array>();
+  readonly #unsaved = new Map<string, Ban>();
 
   constructor(roster: ReadonlyMap<string, Uint8Array>, dependencies: ByzantineWatchDependencies) {
     this.#parts = dependencies;
@@ -62,8 +60,7 @@ export class ByzantineWatch {
   /** Takes in what this or another coordinator had found; call before leading. @throws Unavailable */
   async load(): Promise<void> {
     await this.#save();
-    const stored = await this.#parts.coordination.list(BANS);
-    const known = [...stored.values()].map((bytes) => fromBinary(BanRecordSchema, bytes).nodeId);
+    const known = (await this.#parts.bans.bans()).map(({ nodeId }) => nodeId);
     const banned = new Set([...this.#state.banned, ...known.filter((nodeId) => this.#state.roster.has(nodeId))]);
     this.#state = { ...this.#state, banned };
   }
@@ -82,7 +79,7 @@ export class ByzantineWatch {
         case "ban": {
           const { nodeId, violation, beyondTolerance } = decision;
           log.error({ event: "node-banned", nodeId, kind: violation.kind, beyondTolerance }, violation.detail);
-          this.#unsaved.set(nodeId, encodeBan(violation));
+          this.#unsaved.set(nodeId, banOf(violation));
           void this.#save().catch((error: unknown) => log.error({ err: error, nodeId }, "a ban is not stored yet"));
           break;
         }
@@ -111,9 +108,8 @@ export class ByzantineWatch {
   }
 
   async #save(): Promise<void> {
-    for (const [nodeId, record] of this.#unsaved) {
-      // No lease: what is proved stays proved, whoever leads.
-      await this.#parts.coordination.put(BANS + nodeId, record);
+    for (const [nodeId, ban] of this.#unsaved) {
+      await this.#parts.bans.ban(ban);
       this.#unsaved.delete(nodeId);
     }
   }
@@ -133,7 +129,6 @@ function sessionOf(observation: Observation): string {
   }
 }
 
-function encodeBan({ nodeId, kind, detail, atMs, evidence }: Violation): Uint8Array {
-  const record = { nodeId, kind, detail, bannedAtMs: BigInt(Math.floor(atMs)), evidence: [...evidence] };
-  return toBinary(BanRecordSchema, create(BanRecordSchema, record));
+function banOf({ nodeId, kind, detail, atMs, evidence }: Violation): Ban {
+  return { nodeId, kind, detail, bannedAtMs: atMs, evidence };
 }

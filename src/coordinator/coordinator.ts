@@ -33,6 +33,7 @@ import { JudgedKeyGeneration } from "./judged-key-generation.js";
 import { ledgerDesk } from "./ledger-desk.js";
 import { PeerCalls } from "./peer-calls.js";
 import { CoordinationRevocations } from "./shared-revocations.js";
+import { StoredBans } from "./stored-bans.js";
 
 export interface CoordinatorOptions {
   readonly identity: MessageIdentity;
@@ -207,7 +208,7 @@ export class Coordinator {
     );
     pools = presignatures;
     const watch = new ByzantineWatch(keys, {
-      coordination,
+      bans: new StoredBans(coordination),
       audit,
       violations: dependencies.violations,
       clock,

@@ -177,7 +177,8 @@ async function postgresOptions(postgres: NonNullable<CoordinatorConfiguration["p
 }
 
 /** etcd where the configuration names it; otherwise a journal in the data folder, for one coordinator alone. */
-async function openCoordination({ etcd, coordinator }: CoordinatorConfiguration): Promise<{
+/** The store that coordinators share; the embedded one is locked while a coordinator runs on it. */
+export async function openCoordination({ etcd, coordinator }: CoordinatorConfiguration): Promise<{
   readonly coordination: Coordination;
   close(): Promise<void>;
 }> {

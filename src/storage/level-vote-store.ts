@@ -111,6 +111,17 @@ export class LevelVoteStore implements VoteStore, BanStore {
     }
   }
 
+  async lift(nodeId: string): Promise<Ban | undefined> {
+    const ban = (await this.bans()).find((each) => each.nodeId === nodeId);
+    if (ban === undefined) return undefined;
+    try {
+      await this.#database.del(`ban/${nodeId}`, { sync: true });
+    } catch (cause) {
+      throw new Unavailable("ban-not-lifted", "the ban could not be taken back durably", { nodeId }, cause);
+    }
+    return ban;
+  }
+
   async prune(nowMs: number): Promise<void> {
     const batch = this.#database.batch();
     for await (const [key, bytes] of this.#database.iterator(range("request/"))) {

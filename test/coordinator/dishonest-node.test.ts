@@ -8,6 +8,7 @@ import { signBallot } from "../../src/consensus/ballot.js";
 import { signPaymentRequest } from "../../src/consensus/payment-request.js";
 import { ByzantineWatch } from "../../src/coordinator/byzantine-watch.js";
 import type { Coordinator } from "../../src/coordinator/coordinator.js";
+import { StoredBans } from "../../src/coordinator/stored-bans.js";
 import { ed25519PublicKey, signEd25519, verifyEd25519 } from "../../src/crypto/ed25519.js";
 import type { ChainServer } from "../../src/devnet/chain/server.js";
 import { systemClock, systemRandom } from "../../src/node/ambient.js";
@@ -145,7 +146,7 @@ describe("a coordinator and a dishonest node", () => {
     const own = new MemorySpace(systemClock);
     const events = new SampleTrail();
     const dependencies = {
-      coordination: own.connect(),
+      bans: new StoredBans(own.connect()),
       audit: events,
       violations: { recordViolation: async () => undefined },
       clock: systemClock,
@@ -182,9 +183,13 @@ describe("a coordinator and a dishonest node", () => {
         ["double-vote", true],
       ],
     );
-    const next = new ByzantineWatch(roster, { ...dependencies, coordination: own.connect() });
+    const next = new ByzantineWatch(roster, { ...dependencies, bans: new StoredBans(own.connect()) });
     await next.load();
     assert.deepEqual([...next.banned], [nodeId]);
+    assert.equal((await new StoredBans(own.connect()).lift(nodeId))?.kind, "double-vote");
+    const afterwards = new ByzantineWatch(roster, { ...dependencies, bans: new StoredBans(own.connect()) });
+    await afterwards.load();
+    assert.deepEqual([...afterwards.banned], []);
   });
 });
 

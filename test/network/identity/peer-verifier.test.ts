@@ -136,7 +136,9 @@ describe("a peer that was accepted before", () => {
   it("costs no signature while it is one of the last 64, and one again after that", async () => {
     const nodeIds = Array.from({ length: 65 }, (_, index) => `member-${index}`);
     const { root, intermediate } = hierarchy;
-    const leaves = await Promise.all(nodeIds.map(async (nodeId) => (await issueTo(nodeId, intermediate)).leaf.der));
+    const issue = async (nodeId: string) => (await issueTo(nodeId, intermediate)).leaf.der;
+    const leaves = await Promise.all(nodeIds.map(issue));
+    const stranger = await issue("stranger");
     const verifier = new PeerIdentityVerifier(
       {
         roots: [root.certificate.der],
@@ -162,6 +164,14 @@ describe("a peer that was accepted before", () => {
     try {
       for (let index = 0; index < 64; index++) assert.equal(costOf(index), 1);
       for (let index = 0; index < 64; index++) assert.equal(costOf(index), 0);
+      // Who is refused takes nobody's place.
+      for (let round = 1; round <= 2; round++) {
+        signatures = 0;
+        const chain = [stranger, intermediate.certificate.der];
+        assertRefused(verifier.verify(chain, undefined), "not-in-roster");
+        assert.equal(signatures, 1, `round ${round}`);
+      }
+      assert.deepEqual([costOf(0), costOf(63)], [0, 0]);
       assert.equal(costOf(64), 1);
       assert.equal(costOf(0), 1, "forgotten, with the link to its issuer");
       assert.deepEqual([costOf(0), costOf(63), costOf(64)], [0, 0, 0]);

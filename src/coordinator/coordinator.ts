@@ -5,7 +5,7 @@ import type { PaymentPolicy } from "../consensus/policy.js";
 import type { Clock, Random } from "../crypto/ambient.js";
 import { verifyEd25519 } from "../crypto/ed25519.js";
 import { InvalidInput } from "../crypto/fault.js";
-import { type Gateway, type GatewayOptions, startGateway } from "../gateway/gateway-server.js";
+import { type Gateway, type GatewayOptions, type ServerCertificate, startGateway } from "../gateway/gateway-server.js";
 import type { MessageIdentity } from "../network/identity/message-identity.js";
 import type { RenewalAuthority } from "../network/identity/renewal-authority.js";
 import type { Roster } from "../network/identity/roster.js";
@@ -29,6 +29,7 @@ import { DEFAULT_SERVICE, WalletService } from "../wallet/wallet-service.js";
 import { ByzantineWatch, type ViolationRecords } from "./byzantine-watch.js";
 import { ChangeCalls } from "./change-calls.js";
 import { judgeSigning } from "./evidence-judge.js";
+import { GatewayCertificate } from "./gateway-certificate.js";
 import { JudgedKeyGeneration } from "./judged-key-generation.js";
 import { ledgerDesk } from "./ledger-desk.js";
 import { PeerCalls } from "./peer-calls.js";
@@ -46,12 +47,14 @@ export interface CoordinatorOptions {
   /** The intermediate; without it this coordinator renews nobody's certificate. */
   readonly authority?: RenewalAuthority;
   readonly trust: TrustFiles;
-  /** How often the revocation lists are read again. */
+  /** How often the revocation lists, and the gateway's certificate, are read again. */
   readonly trustReloadIntervalMs: number;
   /** What the coordinator builds within; nodes have their own and do not ask for this one. */
   readonly policy: PaymentPolicy;
   readonly authorities: ReadonlyMap<string, Uint8Array>;
   readonly gateway: GatewayOptions;
+  /** Reads the gateway's certificate again; without it the gateway shows the first one for ever. */
+  readonly gatewayCertificate?: () => Promise<ServerCertificate>;
   readonly electionTtlMs: number;
   readonly confirmationPollMs: number;
   /** Age up to which a remembered list of coins will do. */
@@ -89,6 +92,7 @@ export class Coordinator {
   readonly #mesh: PeerMesh;
   readonly #certificates: CertificateLife;
   readonly #gateway: Gateway;
+  readonly #gatewayCertificate: GatewayCertificate | undefined;
   readonly #service: WalletService;
   readonly #presignatures: PresignaturePool;
   readonly #watch: ByzantineWatch;
@@ -102,6 +106,7 @@ export class Coordinator {
       mesh: PeerMesh;
       certificates: CertificateLife;
       gateway: Gateway;
+      gatewayCertificate: GatewayCertificate | undefined;
       service: WalletService;
       presignatures: PresignaturePool;
       watch: ByzantineWatch;
@@ -114,6 +119,7 @@ export class Coordinator {
     this.#mesh = parts.mesh;
     this.#certificates = parts.certificates;
     this.#gateway = parts.gateway;
+    this.#gatewayCertificate = parts.gatewayCertificate;
     this.#service = parts.service;
     this.#presignatures = parts.presignatures;
     this.#watch = parts.watch;
@@ -130,6 +136,11 @@ export class Coordinator {
   /** TCP port of the gateway. */
   get gatewayPort(): number {
     return this.#gateway.port;
+  }
+
+  /** Paths of all calls that peers may make. */
+  get peerCalls(): readonly string[] {
+    return this.#mesh.calls;
   }
 
   /** Resolves when the nodes named are connected. @throws Unavailable `peers-not-ready` */
@@ -277,9 +288,17 @@ export class Coordinator {
       log,
       ...(metrics === undefined ? {} : { metrics: () => metrics.exposition() }),
     });
+    const read = options.gatewayCertificate;
+    const gatewayCertificate =
+      read &&
+      new GatewayCertificate(
+        { intervalMs: options.trustReloadIntervalMs, shown: options.gateway.tls },
+        { clock, log, read, gateway },
+      );
+    gatewayCertificate?.start();
     const coordinator = new Coordinator(
       nodeId,
-      { mesh, certificates, gateway, service, presignatures, watch, stop, drain: options.drain },
+      { mesh, certificates, gateway, gatewayCertificate, service, presignatures, watch, stop, drain: options.drain },
       dependencies,
     );
     void coordinator.#lead(leadership, options.electionTtlMs);
@@ -315,6 +334,7 @@ export class Coordinator {
 
   /** Stops taking calls, lets payments go for the next leader, closes peers. Stores are closed by whoever opened them. */
   async close(): Promise<void> {
+    await this.#gatewayCertificate?.stop();
     await this.#gateway.drain(this.#drain);
     this.#stop.abort();
     await this.#service.close();

@@ -2,6 +2,7 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { InvalidInput } from "../crypto/fault.js";
 import { verificationKeys } from "../gateway/authentication.js";
+import type { ServerCertificate } from "../gateway/gateway-server.js";
 import { RenewalAuthority } from "../network/identity/renewal-authority.js";
 import type { TrustFiles } from "../network/identity/trust-files.js";
 import { systemClock, systemRandom } from "../node/ambient.js";
@@ -49,6 +50,10 @@ export async function startCoordinator(
     gateway.jwt.keyFiles.map(async (file) => await verificationKeys(await readFile(file, "utf8"), file)),
   );
   const { audience, issuer, clockToleranceMs, lifetimeMaxMs } = gateway.jwt;
+  const gatewayCertificate = async (): Promise<ServerCertificate> => ({
+    certificatePem: await readFile(gateway.certificateFile, "utf8"),
+    privateKeyPem: await readFile(gateway.privateKeyFile, "utf8"),
+  });
   const coordinator = await Coordinator.start(
     {
       ...member,
@@ -69,13 +74,11 @@ export async function startCoordinator(
         sizes: { cggmp24: poolSize(cggmp24), frost: poolSize(frost) },
         checkIntervalMs: Math.min(cggmp24.poolCheckIntervalMs, frost.poolCheckIntervalMs),
       },
+      gatewayCertificate,
       gateway: {
         host: gateway.host,
         port: gateway.port,
-        tls: {
-          certificatePem: await readFile(gateway.certificateFile, "utf8"),
-          privateKeyPem: await readFile(gateway.privateKeyFile, "utf8"),
-        },
+        tls: await gatewayCertificate(),
         authentication: {
           keys: keys.flat(),
           audience,

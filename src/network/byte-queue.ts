@@ -1,3 +1,5 @@
+import { Pieces } from "./pieces.js";
+
 /** What a ByteQueue tells the stream that fills it. */
 export interface ByteQueueEvents {
   /** More than the limit is waiting: stop reading. */
@@ -6,17 +8,18 @@ export interface ByteQueueEvents {
   drained(): void;
   /** The reader left before the end. */
   abandoned(): void;
+  /** The reader has taken all that was waiting. */
+  emptied?(): void;
 }
 
 /**
  * Bytes of one direction of a call, pushed by the driver and pulled by Connect as an async iterable. One reader. An error
- * is delivered after the bytes that came before it.
+ * is delivered after the bytes that came before it. How the bytes are cut is not kept: small pieces that wait are joined.
  */
 export class ByteQueue implements AsyncIterableIterator<Uint8Array> {
   readonly #events: ByteQueueEvents;
   readonly #limitBytes: number;
-  #chunks: Uint8Array[] = [];
-  #bytes = 0;
+  readonly #pieces = new Pieces();
   #full = false;
   #over = false;
   #error: unknown;
@@ -27,6 +30,10 @@ export class ByteQueue implements AsyncIterableIterator<Uint8Array> {
     this.#events = events;
   }
 
+  get isEmpty(): boolean {
+    return this.#pieces.bytes === 0;
+  }
+
   push(chunk: Uint8Array): void {
     if (this.#over || chunk.length === 0) return;
     const reader = this.#waiting;
@@ -35,9 +42,8 @@ export class ByteQueue implements AsyncIterableIterator<Uint8Array> {
       reader.resolve({ done: false, value: chunk });
       return;
     }
-    this.#chunks.push(chunk);
-    this.#bytes += chunk.length;
-    if (!this.#full && this.#bytes > this.#limitBytes) {
+    this.#pieces.add(chunk);
+    if (!this.#full && this.#pieces.bytes > this.#limitBytes) {
       this.#full = true;
       this.#events.full();
     }
@@ -56,13 +62,13 @@ export class ByteQueue implements AsyncIterableIterator<Uint8Array> {
   }
 
   next(): Promise<IteratorResult<Uint8Array>> {
-    const chunk = this.#chunks.shift();
+    const chunk = this.#pieces.shift();
     if (chunk !== undefined) {
-      this.#bytes -= chunk.length;
-      if (this.#full && this.#bytes <= this.#limitBytes / 2) {
+      if (this.#full && this.#pieces.bytes <= this.#limitBytes / 2) {
         this.#full = false;
         this.#events.drained();
       }
+      if (this.#pieces.bytes === 0) this.#events.emptied?.();
       return Promise.resolve({ done: false, value: chunk });
     }
     if (this.#over) {
@@ -90,8 +96,7 @@ export class ByteQueue implements AsyncIterableIterator<Uint8Array> {
   }
 
   #leave(): void {
-    this.#chunks = [];
-    this.#bytes = 0;
+    this.#pieces.takeAll();
     if (this.#over) return;
     this.end();
     this.#events.abandoned();

@@ -9,6 +9,7 @@ import {
   FrameSchema,
   HeadSchema,
 } from "../../gen/mpcwallet/transport/v1/frame_pb.js";
+import { Pieces } from "./pieces.js";
 
 /** Bounds of what a peer may send in one frame. */
 export interface FrameLimits {
@@ -103,8 +104,8 @@ function fieldsOf(headers: Headers): Field[] {
  */
 export class FrameReader {
   readonly #limits: FrameLimits;
-  #parts: Uint8Array[] = [];
-  #length = 0;
+  /** Of a frame that is not whole yet. */
+  readonly #pieces = new Pieces();
   /** Bytes of the frame that is being collected, its length prefix included; 0 while unknown. */
   #wanted = 0;
   #first = true;
@@ -112,6 +113,11 @@ export class FrameReader {
 
   constructor(limits: FrameLimits) {
     this.#limits = limits;
+  }
+
+  /** Bytes of a frame that is not whole yet. */
+  get heldBytes(): number {
+    return this.#pieces.bytes;
   }
 
   /** True after an end frame. */
@@ -125,11 +131,13 @@ export class FrameReader {
    * @throws {ConnectError} ResourceExhausted for a frame over its limit; Internal for what does not decode or is out of order
    */
   push(bytes: Uint8Array): Frame["kind"][] {
-    this.#parts.push(bytes);
-    this.#length += bytes.length;
     const frames: Frame["kind"][] = [];
-    if (this.#length < this.#wanted) return frames;
-    let buffer = this.#parts.length === 1 ? bytes : Buffer.concat(this.#parts, this.#length);
+    let buffer = bytes;
+    if (this.#pieces.bytes > 0) {
+      this.#pieces.add(bytes);
+      if (this.#pieces.bytes < this.#wanted) return frames;
+      buffer = this.#pieces.takeJoined();
+    }
     for (;;) {
       const size = peekSize(buffer);
       if (size === undefined) break;
@@ -141,8 +149,7 @@ export class FrameReader {
       buffer = buffer.subarray(end);
       this.#wanted = 0;
     }
-    this.#parts = buffer.length === 0 ? [] : [buffer];
-    this.#length = buffer.length;
+    if (buffer.length > 0) this.#pieces.add(buffer);
     return frames;
   }
 

@@ -26,6 +26,11 @@ export interface NetworkLimits {
   /** Head or End of a call. */
   readonly headBytes: number;
   readonly headFields: number;
+  /**
+   * Bytes of a peer's requests that are not answered yet, over all its connections; what would go beyond is refused. At least one
+   * request of `streamBytes` passes.
+   */
+  readonly requestBytesPerPeer: number;
   /** Bytes received and not yet consumed by the application, per stream, before the peer is slowed down. */
   readonly receiveBufferBytes: number;
   /** Bytes written and not yet sent, per stream, before the writer is slowed down. */
@@ -75,6 +80,7 @@ export const DEFAULT_LIMITS: NetworkLimits = {
   frameBytes: 128 * 1024,
   headBytes: 16 * 1024,
   headFields: 64,
+  requestBytesPerPeer: 64 * 1024 * 1024,
   receiveBufferBytes: 256 * 1024,
   sendBufferBytes: 256 * 1024,
 

@@ -123,6 +123,11 @@ export class PeerMesh {
     return this.#endpoint.port;
   }
 
+  /** Paths of all calls that peers may make. */
+  get calls(): readonly string[] {
+    return this.#server.paths;
+  }
+
   /**
    * A Connect transport to a peer for one class of calls. A call waits for a connection within its own deadline; without one it
    * fails with Code.Unavailable, and so does a running call whose connection dies: it may or may not have been executed.

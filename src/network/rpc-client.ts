@@ -6,6 +6,7 @@ import type { Frame } from "../../gen/mpcwallet/transport/v1/frame_pb.js";
 import { ByteQueue } from "./byte-queue.js";
 import { callError, lossError, resetCode } from "./call-failure.js";
 import { encodeData, encodeEnd, encodeHead, FrameReader, headersOf } from "./frame-codec.js";
+import { MessageAssembler } from "./message-assembler.js";
 import type { NetworkLimits } from "./network-limits.js";
 import type { QuicStream, StreamConsumer, StreamLoss } from "./quic-stream.js";
 import { TRAFFIC_CLASS_FIELD, type TrafficClass } from "./traffic-class.js";
@@ -45,6 +46,7 @@ class ClientCall implements StreamConsumer {
   readonly #stream: QuicStream;
   readonly #limits: NetworkLimits;
   readonly #reader: FrameReader;
+  readonly #messages: MessageAssembler;
   readonly #body: ByteQueue;
   readonly #trailer = new Headers();
   #answered: ((response: UniversalClientResponse) => void) | undefined;
@@ -57,6 +59,7 @@ class ClientCall implements StreamConsumer {
     this.#stream = stream;
     this.#limits = limits;
     this.#reader = new FrameReader(limits);
+    this.#messages = new MessageAssembler(limits.streamBytes);
     this.#body = new ByteQueue(limits.receiveBufferBytes, {
       full: () => stream.pause(),
       drained: () => stream.resume(),
@@ -108,9 +111,10 @@ class ClientCall implements StreamConsumer {
       const { status, fields } = frame.value;
       this.#answered?.({ status, header: headersOf(fields), body: this.#body, trailer: this.#trailer });
     } else if (frame.case === "data") {
-      this.#body.push(frame.value);
+      for (const bytes of this.#messages.push(frame.value)) this.#body.push(bytes);
     } else if (frame.case === "end") {
       for (const { name, value } of frame.value.trailers) this.#trailer.append(name, value);
+      for (const bytes of this.#messages.rest()) this.#body.push(bytes);
       this.#settle(undefined);
       this.#stream.stopReceiving(0);
       // The server has said all: what is left of the request interests nobody.

@@ -14,10 +14,12 @@ import type { Clock } from "../crypto/ambient.js";
 import { ByteQueue } from "./byte-queue.js";
 import { lossError, resetCode } from "./call-failure.js";
 import { encodeData, encodeEnd, encodeHead, FrameReader, headersOf } from "./frame-codec.js";
+import { MessageAssembler } from "./message-assembler.js";
 import type { NetworkLimits } from "./network-limits.js";
 import type { NetworkLog } from "./network-log.js";
 import type { QuicConnection } from "./quic-connection.js";
 import type { QuicStream, StreamConsumer, StreamLoss } from "./quic-stream.js";
+import { RequestMemory } from "./request-memory.js";
 import { TRAFFIC_CLASS_FIELD, trafficRank } from "./traffic-class.js";
 
 /** Context value of every call: node id in the verified certificate of the caller. Empty only outside a mesh. */
@@ -37,6 +39,7 @@ export class RpcServer {
   readonly #limits: NetworkLimits;
   readonly #log: NetworkLog;
   readonly #clock: Clock;
+  readonly #memory: RequestMemory;
   readonly #calls = new Set<ServerCall>();
   #cancelSweep: (() => void) | undefined;
   #idle: (() => void) | undefined;
@@ -61,10 +64,20 @@ export class RpcServer {
     this.#limits = options.limits;
     this.#clock = options.clock;
     this.#log = options.log;
+    const { requestBytesPerPeer, streamBytes, frameBytes } = options.limits;
+    const limitBytes = Math.max(requestBytesPerPeer, streamBytes + frameBytes);
+    this.#memory = new RequestMemory(limitBytes, (peer) =>
+      options.log({ level: "warn", event: "peer-requests-too-large", facts: { peer, limitBytes } }),
+    );
   }
 
   get runningCalls(): number {
     return this.#calls.size;
+  }
+
+  /** Paths of all calls that a peer may make. */
+  get paths(): readonly string[] {
+    return [...this.#handlers.keys()];
   }
 
   /** Takes a stream that a peer opened. */
@@ -78,6 +91,7 @@ export class RpcServer {
       limits: this.#limits,
       clock: this.#clock,
       log: this.#log,
+      memory: this.#memory,
       done: () => {
         this.#calls.delete(call);
         if (this.#calls.size === 0) this.#idle?.();
@@ -119,6 +133,7 @@ interface ServerCallHost {
   readonly limits: NetworkLimits;
   readonly clock: Clock;
   readonly log: NetworkLog;
+  readonly memory: RequestMemory;
   done(): void;
 }
 
@@ -131,26 +146,33 @@ class ServerCall implements StreamConsumer {
   readonly #connection: QuicConnection;
   readonly #host: ServerCallHost;
   readonly #reader: FrameReader;
+  readonly #messages: MessageAssembler;
   readonly #body: ByteQueue;
   readonly #abort = new AbortController();
   /** What is waited for, since when, and how long at most; undefined while it is our turn. */
   #awaited: { readonly what: string; readonly sinceMs: number; readonly limitMs: number } | undefined;
   #requestOver = false;
   #handling = false;
+  /** The handler takes one message after the other, so what it has taken is not the request's any more. */
+  #isConversation = false;
+  /** Of the peer's allowance. */
+  #heldBytes = 0;
 
   constructor(stream: QuicStream, connection: QuicConnection, host: ServerCallHost) {
     this.#stream = stream;
     this.#connection = connection;
     this.#host = host;
     this.#reader = new FrameReader(host.limits);
+    this.#messages = new MessageAssembler(host.limits.streamBytes);
     this.#body = new ByteQueue(host.limits.receiveBufferBytes, {
       full: () => stream.pause(),
       drained: () => stream.resume(),
       abandoned: () => {},
+      emptied: () => this.#settle(),
     });
     stream.consumer = this;
     stream.onClosed = () => {
-      if (!this.#handling) host.done();
+      if (!this.#handling) this.#done();
     };
     this.#await("the head of the call", host.limits.headMs);
   }
@@ -172,7 +194,15 @@ class ServerCall implements StreamConsumer {
       if (this.#stream.receivedBytes > this.#host.limits.streamBytes + this.#host.limits.frameBytes) {
         throw new ConnectError(`the request is over ${this.#host.limits.streamBytes} bytes`, Code.ResourceExhausted);
       }
+      if (!this.#host.memory.take(this.#connection.peerNodeId, bytes.length)) {
+        throw new ConnectError(
+          "the requests of this peer that wait for their end are too large",
+          Code.ResourceExhausted,
+        );
+      }
+      this.#heldBytes += bytes.length;
       for (const frame of this.#reader.push(bytes)) this.#take(frame);
+      this.#settle();
     } catch (error) {
       this.giveUp(error);
     }
@@ -192,12 +222,36 @@ class ServerCall implements StreamConsumer {
 
   #take(frame: Frame["kind"]): void {
     if (frame.case === "head") void this.#handle(frame.value);
-    else if (frame.case === "data") this.#body.push(frame.value);
+    else if (frame.case === "data") this.#pushBody(this.#messages.push(frame.value));
     else if (frame.case === "end") {
       this.#requestOver = true;
       this.#awaited = undefined;
+      this.#pushBody(this.#messages.rest());
       this.#body.end();
     }
+  }
+
+  #pushBody(pieces: readonly Uint8Array[]): void {
+    for (const bytes of pieces) this.#body.push(bytes);
+  }
+
+  /**
+   * The bytes of a single message count until its handler is through, since that one holds the message. Those of a
+   * conversation count until nothing of them is left here.
+   */
+  #settle(): void {
+    const isHeld = this.#reader.heldBytes > 0 || this.#messages.heldBytes > 0 || !this.#body.isEmpty;
+    if (this.#isConversation && !isHeld) this.#giveBack();
+  }
+
+  #giveBack(): void {
+    this.#host.memory.giveBack(this.#connection.peerNodeId, this.#heldBytes);
+    this.#heldBytes = 0;
+  }
+
+  #done(): void {
+    this.#giveBack();
+    this.#host.done();
   }
 
   /** Ends the call with an error; the peer sees its code. */
@@ -218,9 +272,8 @@ class ServerCall implements StreamConsumer {
       const handler = this.#host.handlers.get(head.path);
       // A request of many messages is a conversation and may pause.
       this.#awaited = undefined;
-      if (handler !== undefined && ONE_MESSAGE_IN.has(handler.method.methodKind)) {
-        this.#await("the request", this.#host.limits.transferMs);
-      }
+      this.#isConversation = handler !== undefined && !ONE_MESSAGE_IN.has(handler.method.methodKind);
+      if (handler !== undefined && !this.#isConversation) this.#await("the request", this.#host.limits.transferMs);
       const response =
         handler === undefined
           ? { status: 404 }
@@ -241,7 +294,8 @@ class ServerCall implements StreamConsumer {
       this.giveUp(new ConnectError("the call broke", Code.Internal));
     } finally {
       this.#handling = false;
-      if (this.#stream.closed) this.#host.done();
+      this.#giveBack();
+      if (this.#stream.closed) this.#done();
       else this.#await("the end of the call", this.#host.limits.transferMs);
     }
   }

@@ -56,6 +56,8 @@ export const networkSection = () =>
     pingIntervalMs: ms(100, MINUTE_MS).default(1000),
     callTimeoutMs: ms(100, 10 * MINUTE_MS).default(30_000),
     messageMaxBytes: count(1024, 64 << 20).default(10 << 20),
+    // Of one peer's calls that are not answered yet, together.
+    peerRequestsMaxBytes: count(1 << 20, 2 ** 32).default(64 << 20),
     // A second connection with each peer that this process dials.
     hotStandby: z.boolean().default(true),
     connectionMaxAgeMs: ms(MINUTE_MS, 30 * DAY_MS).default(DAY_MS / 2),

@@ -106,6 +106,11 @@ export class MpcNode {
     this.#dependencies = dependencies;
   }
 
+  /** Paths of all calls that peers may make. */
+  get peerCalls(): readonly string[] {
+    return this.#mesh.calls;
+  }
+
   get port(): number {
     return this.#mesh.port;
   }

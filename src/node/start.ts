@@ -153,6 +153,7 @@ export async function openMembership(
     idleTimeoutMs: network.idleTimeoutMs,
     keepAliveIntervalMs: network.pingIntervalMs,
     streamBytes: network.messageMaxBytes,
+    requestBytesPerPeer: network.peerRequestsMaxBytes,
     connectionWaitMs: Math.min(network.callTimeoutMs, network.connectTimeoutMs),
     standby: network.hotStandby,
     connectionMaxAgeMs: network.connectionMaxAgeMs,

@@ -4,10 +4,7 @@
 import { fork } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import type { Transport } from "@connectrpc/connect";
-import { PeerMesh } from "../../src/network/peer-mesh.js";
-import type { TransportCredentials } from "../../src/network/quic-endpoint.js";
 import type { TrafficClass } from "../../src/network/traffic-class.js";
-import { systemClock, systemRandom } from "../../src/node/ambient.js";
 import {
   type Bulk,
   bulkRoutes,
@@ -17,38 +14,17 @@ import {
   stalledDownload,
   stalledUpload,
 } from "../network/bulk-service.js";
-import { TestAuthority, testVerifier } from "../network/test-certificates.js";
-
-interface Setup {
-  credentials: TransportCredentials;
-  rootDer: number[];
-}
+import { TestAuthority } from "../network/test-certificates.js";
+import { CLIENT, type Credentials, rootOf, SERVER, startMesh } from "./quic/protocols.js";
 
 const SHORT = process.argv.includes("--short");
 const ROUNDS = SHORT ? 4 : 10;
 const CALLS = SHORT ? 200 : 300;
 const GOAL_RATIO = 2;
 
-function meshOf(nodeId: string, peer: { nodeId: string; port?: number }, setup: Setup): Promise<PeerMesh> {
-  return PeerMesh.start(
-    {
-      nodeId,
-      listen: { host: "127.0.0.1", port: 0 },
-      peers: [{ nodeId: peer.nodeId, host: "127.0.0.1", ...(peer.port === undefined ? {} : { port: peer.port }) }],
-      credentials: setup.credentials,
-    },
-    {
-      clock: systemClock,
-      random: systemRandom,
-      verifier: testVerifier(Uint8Array.from(setup.rootDer)),
-      router: bulkRoutes,
-      log: () => {},
-    },
-  );
-}
-
-async function serve(setup: Setup): Promise<void> {
-  process.send?.({ port: (await meshOf("server", { nodeId: "client" }, setup)).port });
+async function serve(setup: Credentials): Promise<void> {
+  const peer = { nodeId: CLIENT, host: "127.0.0.1" };
+  process.send?.({ port: (await startMesh(SERVER, { ...setup, peer, routes: bulkRoutes })).port });
 }
 
 interface Row {
@@ -81,17 +57,18 @@ async function measure(options: {
 
 async function main(): Promise<void> {
   const authority = await TestAuthority.create("hol");
-  const rootDer = [...authority.rootDer];
+  const rootDerBase64 = rootOf(authority.rootDer);
   const child = fork(fileURLToPath(import.meta.url), ["--serve"], { execArgv: [] });
   const ready = new Promise<{ port: number }>((resolve) =>
     child.once("message", (message) => resolve(message as never)),
   );
-  child.send({ credentials: await authority.issue("server"), rootDer } satisfies Setup);
+  child.send({ credentials: await authority.issue(SERVER), rootDerBase64 } satisfies Credentials);
   const { port } = await ready;
-  const credentials = await authority.issue("client");
-  const mesh = await meshOf("client", { nodeId: "server", port }, { credentials, rootDer });
-  await mesh.ready(["server"], 10_000);
-  const calls = mesh.transport("server");
+  const own = { credentials: await authority.issue(CLIENT), rootDerBase64 };
+  const peer = { nodeId: SERVER, host: "127.0.0.1", port };
+  const mesh = await startMesh(CLIENT, { ...own, peer, routes: bulkRoutes });
+  await mesh.ready([SERVER], 10_000);
+  const calls = mesh.transport(SERVER);
   const rows: Row[] = [];
   const kinds = [
     ["8 MB from the peer, not read", stalledDownload],
@@ -100,7 +77,7 @@ async function main(): Promise<void> {
   ] as const;
   for (const trafficClass of ["control", "presign"] satisfies TrafficClass[]) {
     for (const [name, start] of kinds) {
-      const bulkTransport = mesh.transport("server", trafficClass);
+      const bulkTransport = mesh.transport(SERVER, trafficClass);
       rows.push(await measure({ bulk: `${name}, class ${trafficClass}`, start, bulkTransport, calls }));
     }
   }
@@ -121,5 +98,5 @@ async function main(): Promise<void> {
   child.kill();
 }
 
-if (process.argv.includes("--serve")) process.once("message", (setup) => void serve(setup as Setup));
+if (process.argv.includes("--serve")) process.once("message", (setup) => void serve(setup as Credentials));
 else await main();

@@ -8,6 +8,7 @@ import { fileURLToPath } from "node:url";
 import { TestAuthority } from "../network/test-certificates.js";
 import { ImpairedLink, SERVER_ADDRESS } from "./quic/impaired-link.js";
 import type { Ask, Measured, Protocol, Setup, Usage } from "./quic/party.js";
+import { rootOf } from "./quic/protocols.js";
 
 const PROTOCOLS: readonly Protocol[] = ["quic", "http2"];
 const QUICK = process.argv.includes("--quick");
@@ -90,7 +91,7 @@ async function withPairs<T>(
   use: (pairs: Pairs) => Promise<T>,
 ): Promise<T> {
   const authority = await TestAuthority.create("bench");
-  const rootDerBase64 = Buffer.from(authority.rootDer).toString("base64");
+  const rootDerBase64 = rootOf(authority.rootDer);
   const started: Party[] = [];
   const start = async (protocol: Protocol, role: "client" | "server", port: number) => {
     const credentials = await authority.issue(role);

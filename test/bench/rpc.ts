@@ -2,16 +2,19 @@
 // Then a soak with bursts above the stream limit. `npm run bench -- rpc [--json] [--short]`.
 import { type ChildProcess, fork } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { createSecureServer } from "node:http2";
-import type { AddressInfo } from "node:net";
 import { fileURLToPath } from "node:url";
 import { type Client, type ConnectRouter, createClient, type Transport } from "@connectrpc/connect";
-import { connectNodeAdapter, createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-node";
 import { ControlService } from "../../gen/mpcwallet/peer/v1/peer_pb.js";
-import { PeerMesh } from "../../src/network/peer-mesh.js";
-import type { TransportCredentials } from "../../src/network/quic-endpoint.js";
-import { systemClock, systemRandom } from "../../src/node/ambient.js";
-import { TestAuthority, testVerifier } from "../network/test-certificates.js";
+import { TestAuthority } from "../network/test-certificates.js";
+import {
+  CLIENT,
+  type Credentials,
+  http2Transport,
+  rootOf,
+  SERVER,
+  startHttp2Server,
+  startMesh,
+} from "./quic/protocols.js";
 
 type Kind = "quic" | "http2";
 const KINDS: readonly Kind[] = ["quic", "http2"];
@@ -24,10 +27,8 @@ const SOAK_CALLS = SHORT ? 10_000 : 100_000;
 const BURST_CALLS = 1_000;
 const CALL_TIMEOUT_MS = 30_000;
 
-interface Setup {
+interface Setup extends Credentials {
   kind: Kind;
-  credentials: TransportCredentials;
-  rootDer: number[];
 }
 
 interface Row {
@@ -45,47 +46,15 @@ function routes(router: ConnectRouter): void {
   router.service(ControlService, { ping: ({ payload }) => ({ payload, timeMs: 1n }) });
 }
 
-const pemOf = (der: Uint8Array) =>
-  `-----BEGIN CERTIFICATE-----\n${Buffer.from(der).toString("base64")}\n-----END CERTIFICATE-----\n`;
-
-function meshOf(nodeId: string, peer: { nodeId: string; port?: number }, setup: Setup): Promise<PeerMesh> {
-  return PeerMesh.start(
-    {
-      nodeId,
-      listen: { host: "127.0.0.1", port: 0 },
-      peers: [{ nodeId: peer.nodeId, host: "127.0.0.1", ...(peer.port === undefined ? {} : { port: peer.port }) }],
-      credentials: setup.credentials,
-    },
-    {
-      clock: systemClock,
-      random: systemRandom,
-      verifier: testVerifier(Uint8Array.from(setup.rootDer)),
-      router: routes,
-      log: () => {},
-    },
-  );
-}
-
 // ---- the server's process
 
 async function serve(setup: Setup): Promise<void> {
   let port: number;
   if (setup.kind === "quic") {
-    port = (await meshOf("server", { nodeId: "client" }, setup)).port;
+    const peer = { nodeId: CLIENT, host: "127.0.0.1" };
+    port = (await startMesh(SERVER, { ...setup, peer, routes })).port;
   } else {
-    const server = createSecureServer(
-      {
-        key: setup.credentials.privateKeyPem,
-        cert: setup.credentials.certificateChainPem,
-        ca: pemOf(Uint8Array.from(setup.rootDer)),
-        requestCert: true,
-        rejectUnauthorized: true,
-      },
-      // By default this side alone would compress, and what peers send each other does not shrink.
-      connectNodeAdapter({ routes, connect: false, grpcWeb: false, acceptCompression: [] }),
-    );
-    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
-    port = (server.address() as AddressInfo).port;
+    port = await startHttp2Server({ ...setup, routes, host: "127.0.0.1", port: 0 });
   }
   process.on("message", () => process.send?.({ cpu: process.cpuUsage(), rss: process.memoryUsage().rss }));
   process.send?.({ port });
@@ -105,27 +74,20 @@ class Peer {
   }
 
   static async start(kind: Kind, authority: TestAuthority): Promise<Peer> {
-    const rootDer = [...authority.rootDer];
+    const rootDerBase64 = rootOf(authority.rootDer);
     const child = fork(fileURLToPath(import.meta.url), ["--serve"], { execArgv: [] });
     const ready = answer<{ port: number }>(child);
-    child.send({ kind, credentials: await authority.issue("server"), rootDer } satisfies Setup);
+    child.send({ kind, credentials: await authority.issue(SERVER), rootDerBase64 } satisfies Setup);
     const { port } = await ready;
-    const credentials = await authority.issue("client");
+    const own = { credentials: await authority.issue(CLIENT), rootDerBase64 };
+    const to = { host: "127.0.0.1", port };
     if (kind === "quic") {
-      const mesh = await meshOf("client", { nodeId: "server", port }, { kind, credentials, rootDer });
-      await mesh.ready(["server"], 10_000);
-      return new Peer(child, mesh.transport("server"), () => mesh.close());
+      const mesh = await startMesh(CLIENT, { ...own, peer: { nodeId: SERVER, ...to }, routes });
+      await mesh.ready([SERVER], 10_000);
+      return new Peer(child, mesh.transport(SERVER), () => mesh.close());
     }
-    const baseUrl = `https://127.0.0.1:${port}`;
-    const nodeOptions = {
-      key: credentials.privateKeyPem,
-      cert: credentials.certificateChainPem,
-      ca: pemOf(authority.rootDer),
-      servername: "server",
-    };
-    const sessionManager = new Http2SessionManager(baseUrl, undefined, nodeOptions);
-    const transport = createGrpcTransport({ baseUrl, nodeOptions, sessionManager, acceptCompression: [] });
-    return new Peer(child, transport, async () => sessionManager.abort());
+    const { transport, close } = http2Transport({ ...own, ...to });
+    return new Peer(child, transport, close);
   }
 
   async usage(): Promise<{ cpuUs: number; rss: number }> {

@@ -14,6 +14,7 @@ import { ed25519PublicKey, signEd25519 } from "../../src/crypto/ed25519.js";
 import { scriptFailure } from "../../src/devnet/chain/script-check.js";
 import { type ChainServer, startChainServer } from "../../src/devnet/chain/server.js";
 import { verificationKeys } from "../../src/gateway/authentication.js";
+import type { ServerCertificate } from "../../src/gateway/gateway-server.js";
 import { systemClock, systemRandom } from "../../src/node/ambient.js";
 import { AuditDatabase } from "../../src/storage/audit-database.js";
 import { AuditRecords } from "../../src/storage/audit-records.js";
@@ -22,6 +23,8 @@ import { DatabaseAuditTrail } from "../../src/storage/database-audit-trail.js";
 import { DatabasePaymentStore } from "../../src/storage/database-payment-store.js";
 import { MemorySpace } from "../../src/storage/memory-coordination.js";
 import type { PaymentView, WalletApplication, WalletView } from "../../src/wallet/wallet-application.js";
+import { certificates } from "../gateway/gateway-fixture.js";
+import { http } from "../gateway/http-request.js";
 import { TEST_AUTHORITY, TestCluster } from "../node/cluster.js";
 import { testPools } from "./test-coordinator.js";
 
@@ -35,6 +38,8 @@ describe("a Taproot wallet of five nodes pays over QUIC", () => {
   let coordinator: Coordinator;
   let application: WalletApplication;
   let wallet: WalletView;
+  /** What the files of the gateway's certificate hold. */
+  let gatewayFiles: ServerCertificate;
 
   before(async () => {
     server = await startChainServer(
@@ -56,13 +61,18 @@ describe("a Taproot wallet of five nodes pays over QUIC", () => {
     audit = new DatabaseAuditTrail({}, { database, clock: systemClock });
     const { publicKey } = generateKeyPairSync("ed25519");
     const tokenKey = publicKey.export({ format: "pem", type: "spki" }) as string;
+    gatewayFiles = {
+      certificatePem: cluster.coordinator.credentials.certificateChainPem,
+      privateKeyPem: cluster.coordinator.credentials.privateKeyPem,
+    };
     coordinator = await Coordinator.start(
       {
         ...cluster.coordinator,
         network: "regtest",
         policy: DEFAULT_POLICY,
         authorities: new Map([[TEST_AUTHORITY.name, ed25519PublicKey(TEST_AUTHORITY.seed)]]),
-        trustReloadIntervalMs: 60_000,
+        trustReloadIntervalMs: 1_000,
+        gatewayCertificate: async () => gatewayFiles,
         electionTtlMs: 3_000,
         confirmationPollMs: 50,
         utxoMaxAgeMs: 60_000,
@@ -74,10 +84,7 @@ describe("a Taproot wallet of five nodes pays over QUIC", () => {
         gateway: {
           host: "127.0.0.1",
           port: 0,
-          tls: {
-            certificatePem: cluster.coordinator.credentials.certificateChainPem,
-            privateKeyPem: cluster.coordinator.credentials.privateKeyPem,
-          },
+          tls: gatewayFiles,
           authentication: {
             keys: await verificationKeys(tokenKey, "token key"),
             audience: "mpc-wallet",
@@ -129,6 +136,30 @@ describe("a Taproot wallet of five nodes pays over QUIC", () => {
         { authority: TEST_AUTHORITY.name, sign: (message) => signEd25519(TEST_AUTHORITY.seed, message) },
       ),
     );
+
+  it("offers to peers what a coordinator must, and no call more", () => {
+    assert.deepEqual([...coordinator.peerCalls].sort(), [
+      "/mpcwallet.pki.v1.CertificateService/Renew",
+      "/mpcwallet.pki.v1.CertificateService/SyncRevocations",
+      "/mpcwallet.witness.v1.WitnessService/Announce",
+      "/mpcwallet.witness.v1.WitnessService/Recall",
+    ]);
+  });
+
+  it("shows clients a renewed certificate without a restart", async () => {
+    const { caPem, ...renewed } = await certificates();
+    const url = `https://localhost:${coordinator.gatewayPort}`;
+    const shows = () =>
+      http({ url, caPem }, "/healthz").then(
+        ({ status }) => status === 200,
+        () => false,
+      );
+    assert.equal(await shows(), false);
+    gatewayFiles = renewed;
+    const endMs = performance.now() + 20_000;
+    while (!(await shows()) && performance.now() < endMs) await new Promise((resolve) => setTimeout(resolve, 100));
+    assert.ok(await shows());
+  });
 
   it("creates a wallet by distributed key generation", async () => {
     wallet = await application.createWallet({ name: "main", scheme: "frost", threshold: 3, parties: [] });

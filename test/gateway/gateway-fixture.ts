@@ -4,7 +4,12 @@ import * as x509 from "@peculiar/x509";
 import { calculateJwkThumbprint, exportJWK, exportSPKI, generateKeyPair, SignJWT } from "jose";
 import { pino } from "pino";
 import { verificationKeys } from "../../src/gateway/authentication.js";
-import { type Gateway, type GatewayLimits, startGateway } from "../../src/gateway/gateway-server.js";
+import {
+  type Gateway,
+  type GatewayLimits,
+  type ServerCertificate,
+  startGateway,
+} from "../../src/gateway/gateway-server.js";
 import type { CallRecord } from "../../src/gateway/request-log.js";
 import { systemClock, systemRandom } from "../../src/node/ambient.js";
 import { ApplicationInMemory } from "./application-in-memory.js";
@@ -79,6 +84,7 @@ export interface RunningGateway {
   readonly application: ApplicationInMemory;
   readonly url: string;
   readonly caPem: string;
+  readonly tls: ServerCertificate;
   readonly token: Awaited<ReturnType<typeof tokenIssuer>>["token"];
   readonly issuer: Awaited<ReturnType<typeof tokenIssuer>>;
   readonly records: CallRecord[];
@@ -89,6 +95,7 @@ export interface RunningGateway {
 /** A real gateway on loopback over the wallet in memory. */
 export async function runningGateway(limits: Partial<GatewayLimits> = {}): Promise<RunningGateway> {
   const { caPem, certificatePem, privateKeyPem } = await certificates();
+  const tls = { certificatePem, privateKeyPem };
   const issuer = await tokenIssuer();
   const application = new ApplicationInMemory(ed25519Verify);
   const records: CallRecord[] = [];
@@ -97,7 +104,7 @@ export async function runningGateway(limits: Partial<GatewayLimits> = {}): Promi
     {
       host: "127.0.0.1",
       port: 0,
-      tls: { certificatePem, privateKeyPem },
+      tls,
       authentication: {
         keys: await verificationKeys(issuer.publicKeyPem, "issuer.pem"),
         audience: AUDIENCE,
@@ -116,5 +123,5 @@ export async function runningGateway(limits: Partial<GatewayLimits> = {}): Promi
     },
   );
   const url = `https://localhost:${gateway.port}`;
-  return { gateway, application, url, caPem, token: issuer.token, issuer, records, log };
+  return { gateway, application, url, caPem, tls, token: issuer.token, issuer, records, log };
 }

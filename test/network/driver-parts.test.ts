@@ -249,10 +249,16 @@ describe("byte queue", () => {
 
   it("hands over bytes in order, slows the sender down and speeds it up again", async () => {
     const { log, events: told } = events();
-    const queue = new ByteQueue(100, told);
-    for (let index = 0; index < 3; index++) queue.push(new Uint8Array(50).fill(index));
-    assert.deepEqual(log, ["full"]);
-    for (let index = 0; index < 3; index++) assert.equal((await queue.next()).value?.[0], index);
+    const queue = new ByteQueue(10_000, told);
+    const pieces = [0, 1, 2].map((index) => new Uint8Array(5_000).fill(index));
+    for (const [index, piece] of pieces.entries()) {
+      queue.push(piece);
+      assert.deepEqual(log, index < 2 ? [] : ["full"]);
+    }
+    for (const [index, piece] of pieces.entries()) {
+      assert.equal((await queue.next()).value, piece);
+      assert.deepEqual(log, index < 1 ? ["full"] : ["full", "drained"]);
+    }
     assert.deepEqual(log, ["full", "drained"]);
     const waiting = queue.next();
     queue.push(new Uint8Array([9]));

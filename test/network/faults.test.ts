@@ -3,9 +3,11 @@ import { monitorEventLoopDelay } from "node:perf_hooks";
 import { after, describe, it } from "node:test";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { DEFAULT_LIMITS } from "../../src/network/network-limits.js";
+import { systemClock } from "../../src/node/ambient.js";
 import { killAll, NEVER, NodeProcess, pingUntil, REMAINING } from "./node-process.js";
 import { TestAuthority } from "./test-certificates.js";
 import { closeAll, control, eventually, startNode, statusOf, type TestNode } from "./test-mesh.js";
+import { issueNow, trustVerifier } from "./test-trust.js";
 import { UdpProxy } from "./udp-proxy.js";
 
 after(async () => {
@@ -167,13 +169,25 @@ describe("an address that changes", () => {
   });
 });
 
-describe("clocks a minute apart", () => {
+describe("clocks that differ", () => {
+  /** "node-a" here dials "node-b", whose clock is elsewhere; both judge by what was issued a moment ago by our clock. */
+  async function startSkewed(skewMs: number) {
+    const { trust, credentialsOf } = await issueNow(["node-a", "node-b"]);
+    const peersOfB = [{ nodeId: "node-a" }];
+    const credentials = credentialsOf("node-b");
+    const b = await NodeProcess.start({ nodeId: "node-b", trust, credentials, peers: peersOfB, skewMs });
+    const a = await startNode({
+      nodeId: "node-a",
+      credentials: credentialsOf("node-a"),
+      verifier: trustVerifier(trust, systemClock),
+      peers: [{ nodeId: "node-b", host: "127.0.0.1", port: b.port }],
+    });
+    return { a, b };
+  }
+
   for (const skewMs of [60_000, -60_000]) {
-    it(`${skewMs} ms: certificates are accepted, deadlines are what is left and not a time of day`, async () => {
-      const authority = await TestAuthority.create("skew");
-      const b = await NodeProcess.start({ nodeId: "node-b", authority, peers: [{ nodeId: "node-a" }], skewMs });
-      const peers = [{ nodeId: "node-b", host: "127.0.0.1", port: b.port }];
-      const a = await startNode({ nodeId: "node-a", authority, peers });
+    it(`by ${skewMs} ms: certificates are accepted, deadlines are what is left and not a time of day`, async () => {
+      const { a, b } = await startSkewed(skewMs);
       await a.mesh.ready(["node-b"], 10_000);
       const answer = await control(a, "node-b").ping(words(REMAINING), { timeoutMs: 20_000 });
       const apartMs = Number(answer.timeMs) - Date.now();
@@ -187,4 +201,14 @@ describe("clocks a minute apart", () => {
       await b.kill();
     });
   }
+
+  it("by a quarter of a year: the certificate has expired for the one that is ahead", async () => {
+    const { a, b } = await startSkewed(91 * 86_400_000);
+    const why = () => statusOf(a, "node-b").lastFault?.message ?? "";
+    assert.ok(await eventually(() => why() !== "", 20_000));
+    assert.match(why(), /certificate refused: expired/);
+    assert.equal(statusOf(a, "node-b").connections, 0);
+    await a.mesh.close();
+    await b.kill();
+  });
 });

@@ -34,9 +34,11 @@ export class RawStream {
 export class HostilePeer {
   readonly connection: QuicConnection;
   readonly #endpoint: QuicEndpoint;
+  readonly #dial: () => Promise<QuicConnection>;
 
-  private constructor(endpoint: QuicEndpoint, connection: QuicConnection) {
+  private constructor(endpoint: QuicEndpoint, dial: () => Promise<QuicConnection>, connection: QuicConnection) {
     this.#endpoint = endpoint;
+    this.#dial = dial;
     this.connection = connection;
   }
 
@@ -50,28 +52,30 @@ export class HostilePeer {
     // It bounds nothing on its own side.
     const callsPerClass = { control: 10_000, signing: 0, dkg: 0, presign: 0 };
     const limits = { ...DEFAULT_LIMITS, callsPerClass, sendBufferBytes: 2 ** 24 };
-    let endpoint: QuicEndpoint | undefined;
-    const connection = await new Promise<QuicConnection>((resolve, reject) => {
-      const events = {
-        active: resolve,
-        stream: (stream: QuicStream) => stream.reset(12),
-        silent: () => {},
-        heard: () => {},
-        closed: (_: QuicConnection, fault: Error) => reject(fault),
-      };
-      const listen = { host: "127.0.0.1", port: 0 };
-      QuicEndpoint.start(
-        { nodeId, listen, credentials, limits },
-        { clock: systemClock, random: systemRandom, verifier, events },
-      )
-        .then((started) => {
-          endpoint = started;
-          return started.dial({ ...to, host: "127.0.0.1" });
-        })
-        .catch(reject);
-    });
-    if (endpoint === undefined) throw new Error("not reached: it has dialled");
-    return new HostilePeer(endpoint, connection);
+    let settle: { resolve(connection: QuicConnection): void; reject(fault: Error): void } | undefined;
+    const events = {
+      active: (connection: QuicConnection) => settle?.resolve(connection),
+      stream: (stream: QuicStream) => stream.reset(12),
+      silent: () => {},
+      heard: () => {},
+      closed: (_: QuicConnection, fault: Error) => settle?.reject(fault),
+    };
+    const listen = { host: "127.0.0.1", port: 0 };
+    const endpoint = await QuicEndpoint.start(
+      { nodeId, listen, credentials, limits },
+      { clock: systemClock, random: systemRandom, verifier, events },
+    );
+    const dial = () =>
+      new Promise<QuicConnection>((resolve, reject) => {
+        settle = { resolve, reject };
+        endpoint.dial({ ...to, host: "127.0.0.1" }).catch(reject);
+      });
+    return new HostilePeer(endpoint, dial, await dial());
+  }
+
+  /** A second connection of the same life, which stands beside the first. */
+  async another(): Promise<HostilePeer> {
+    return new HostilePeer(this.#endpoint, this.#dial, await this.#dial());
   }
 
   async open(): Promise<RawStream> {

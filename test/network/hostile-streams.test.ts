@@ -1,45 +1,29 @@
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
-import { create } from "@bufbuild/protobuf";
 import { sizeDelimitedEncode } from "@bufbuild/protobuf/wire";
 import { Code } from "@connectrpc/connect";
-import { EndSchema, FieldSchema, FrameSchema, HeadSchema } from "../../gen/mpcwallet/transport/v1/frame_pb.js";
-import { encodeData, encodeEnd, encodeHead } from "../../src/network/frame-codec.js";
+import { FieldSchema } from "../../gen/mpcwallet/transport/v1/frame_pb.js";
+import { encodeEnd } from "../../src/network/frame-codec.js";
 import { bulkRoutes } from "./bulk-service.js";
 import { HostilePeer, type RawStream } from "./hostile-peer.js";
+import {
+  BOMBS,
+  dataFrames,
+  field,
+  hugeClaim,
+  pingBody,
+  requestHead,
+  singleBytes,
+  wholePing,
+} from "./hostile-requests.js";
 import { TestAuthority, testVerifier } from "./test-certificates.js";
 import { closeAll, control, eventually, startNode, statusOf, type TestNode } from "./test-mesh.js";
 
-const PING = "/mpcwallet.peer.v1.ControlService/Ping";
-const HEADERS = { "content-type": "application/grpc+proto", te: "trailers" };
 /** Fewer than the 100 that are allowed: quiche gives credit for streams that are over in batches. */
 const STREAMS = 45;
 const pause = (ms: number) => new Promise<void>((resolve) => setTimeout(resolve, ms));
 
 after(closeAll);
-
-/** A gRPC message of `length` bytes that claims to have `claimed`. */
-function grpcMessage(length: number, claimed = length): Buffer {
-  const message = Buffer.alloc(5 + length);
-  message.writeUInt32BE(claimed, 1);
-  return message;
-}
-
-const head = (header: Record<string, string> = {}) =>
-  encodeHead({ path: PING, header: new Headers({ ...HEADERS, ...header }) });
-
-/** A PingRequest of `payloadBytes`, as the body of a call. */
-function pingBody(payloadBytes: number): Buffer {
-  const message = Buffer.alloc(payloadBytes + 4);
-  const length = payloadBytes;
-  // Field 1, length-delimited, a varint of three bytes.
-  message.set([0x0a, (length & 0x7f) | 0x80, ((length >> 7) & 0x7f) | 0x80, (length >> 14) & 0x7f]);
-  const prefix = Buffer.alloc(5);
-  prefix.writeUInt32BE(message.length, 1);
-  return Buffer.concat([prefix, message]);
-}
-
-const field = (name: string, value: string) => create(FieldSchema, { name, value });
 
 describe("a peer with a good certificate that means harm", () => {
   let authority: TestAuthority;
@@ -82,7 +66,7 @@ describe("a peer with a good certificate that means harm", () => {
 
   /** More calls than a connection allows at once, as soon as there is room for each; true when all are answered. */
   async function serves(count: number): Promise<boolean> {
-    const body = Buffer.concat([head(), ...encodeData(pingBody(10), 2 ** 17), encodeEnd()]);
+    const body = wholePing(10);
     const calls = Array.from({ length: count }, async () => {
       const { stream, received, over } = await hostile.open();
       stream.end(body);
@@ -103,7 +87,7 @@ describe("a peer with a good certificate that means harm", () => {
 
   it("45 heads a byte at a time: each is given its time and no more", async () => {
     const streams = await openAll();
-    const bytes = head();
+    const bytes = requestHead();
     let sent = 0;
     const trickle = setInterval(() => {
       for (const { stream } of streams) stream.write(bytes.subarray(sent % 20, (sent % 20) + 1));
@@ -123,9 +107,9 @@ describe("a peer with a good certificate that means harm", () => {
   it("20 requests of 1 MB that stop before their last byte: the same, and their memory is given back", async () => {
     const streams = await openAll(20);
     const before = process.memoryUsage().rss;
-    const body = Buffer.concat([...encodeData(pingBody(1_000_000), 100_000)]);
+    const body = dataFrames(pingBody(1_000_000));
     for (const { stream } of streams) {
-      stream.write(head());
+      stream.write(requestHead());
       stream.write(body.subarray(0, body.length - 1));
     }
     await cutOff(streams, Code.DeadlineExceeded);
@@ -137,7 +121,7 @@ describe("a peer with a good certificate that means harm", () => {
     const streams = await openAll(8);
     for (const { stream } of streams) {
       stream.pause();
-      stream.end(Buffer.concat([head(), ...encodeData(pingBody(1_900_000), 100_000), encodeEnd()]));
+      stream.end(wholePing(1_900_000));
     }
     await honestCalls();
     assert.ok(await eventually(() => streams.every(({ stream }) => !stream.sending), 30_000));
@@ -149,9 +133,7 @@ describe("a peer with a good certificate that means harm", () => {
 
   it("requests whose end comes without the end of their streams are answered, and harm nobody", async () => {
     const streams = await openAll();
-    for (const { stream } of streams) {
-      stream.write(Buffer.concat([head(), ...encodeData(pingBody(10), 2 ** 17), encodeEnd()]));
-    }
+    for (const { stream } of streams) stream.write(wholePing(10));
     await honestCalls();
     await Promise.all(streams.map(({ over }) => over));
     for (const { stream, received } of streams) {
@@ -162,31 +144,7 @@ describe("a peer with a good certificate that means harm", () => {
     assert.ok(await serves(120));
   });
 
-  const bombs: [string, () => Uint8Array][] = [
-    ["a head of 10,000 fields", () => headOf(Array.from({ length: 10_000 }, (_, index) => field(`x-${index}`, "v")))],
-    ["a head of 65 small fields", () => headOf(Array.from({ length: 65 }, (_, index) => field(`x-${index}`, "")))],
-    ["a head with a value of 1 MB", () => headOf([field("x-large", "v".repeat(2 ** 20))])],
-    ["a path of 1 MB", () => encodeHead({ path: "/".repeat(2 ** 20), header: new Headers() })],
-    ["a length prefix of 2^28 - 1", () => Buffer.from([0xff, 0xff, 0xff, 0x7f])],
-    ["a length prefix that does not end", () => Buffer.alloc(64, 0xff)],
-    ["a data frame of 200 KB", () => Buffer.concat([head(), ...encodeData(Buffer.alloc(200_000), 2 ** 20)])],
-    [
-      "an end of 10,000 fields",
-      () => {
-        const trailers = Array.from({ length: 10_000 }, (_, index) => field(`x-${index}`, "v"));
-        const value = create(EndSchema, { trailers });
-        const end = sizeDelimitedEncode(FrameSchema, create(FrameSchema, { kind: { case: "end", value } }));
-        return Buffer.concat([head(), end]);
-      },
-    ],
-  ];
-
-  function headOf(fields: ReturnType<typeof field>[]): Uint8Array {
-    const value = create(HeadSchema, { path: PING, fields });
-    return sizeDelimitedEncode(FrameSchema, create(FrameSchema, { kind: { case: "head", value } }));
-  }
-
-  for (const [name, make] of bombs) {
+  for (const [name, make] of BOMBS) {
     it(`${name}, 20 times: refused while it arrives`, async () => {
       const streams = await openAll(20);
       const bytes = make();
@@ -197,11 +155,21 @@ describe("a peer with a good certificate that means harm", () => {
 
   it("a gRPC message that claims 4 GB is refused at its prefix", async () => {
     const streams = await openAll(20);
-    const prefix = grpcMessage(0, 0xffff_ffff);
-    for (const { stream } of streams) stream.end(Buffer.concat([head(), ...encodeData(prefix, 2 ** 17), encodeEnd()]));
+    for (const { stream } of streams) stream.end(hugeClaim());
     await Promise.all(streams.map(({ over }) => over));
     const status = Buffer.from(sizeDelimitedEncode(FieldSchema, field("grpc-status", String(Code.ResourceExhausted))));
     for (const { received } of streams) assert.ok(Buffer.concat(received).includes(status));
+    await honestCalls();
+  });
+
+  it("a message in 200,000 frames of one byte costs no more than its bytes", async () => {
+    const { stream, received, over } = await hostile.open();
+    const startMs = performance.now();
+    stream.end(Buffer.concat([requestHead(), singleBytes(pingBody(200_000)), encodeEnd()]));
+    await over;
+    const tookMs = performance.now() - startMs;
+    assert.ok(Buffer.concat(received).length > 200_000);
+    assert.ok(tookMs < 5_000, `it took ${tookMs.toFixed(0)} ms`);
     await honestCalls();
   });
 

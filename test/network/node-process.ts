@@ -3,7 +3,7 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { Code, ConnectError, createClient } from "@connectrpc/connect";
-import { ControlService } from "../../gen/mpcwallet/peer/v1/peer_pb.js";
+import { ControlService, type ExchangeRequest, SessionService } from "../../gen/mpcwallet/peer/v1/peer_pb.js";
 import type { Clock } from "../../src/crypto/ambient.js";
 import type { NetworkLimits } from "../../src/network/network-limits.js";
 import type { LinkState, PeerAddress } from "../../src/network/peer-link.js";
@@ -11,11 +11,13 @@ import { PeerMesh, type PeerMeshOptions } from "../../src/network/peer-mesh.js";
 import type { TransportCredentials } from "../../src/network/quic-endpoint.js";
 import { systemClock, systemRandom } from "../../src/node/ambient.js";
 import { type TestAuthority, testVerifier } from "./test-certificates.js";
+import { type TestTrust, trustVerifier } from "./test-trust.js";
 
 /** First message to the process. */
 interface Setup {
   readonly mesh: PeerMeshOptions;
-  readonly rootDerBase64: string;
+  /** What it judges peers by: a root, or all that a real member knows. */
+  readonly judges: { readonly rootDerBase64: string } | { readonly trust: TestTrust };
   /** How far its wall clock is from the machine's. */
   readonly skewMs: number;
 }
@@ -33,6 +35,7 @@ export interface CallTally {
   /** Calls that were made again because the connection was lost under them. */
   readonly repeated: number;
   readonly failed: readonly string[];
+  readonly latenciesMs: readonly number[];
 }
 
 /** Further messages; each is answered. */
@@ -41,7 +44,8 @@ type Order =
   | { readonly kind: "call"; readonly peer: string; readonly text: string; readonly timeoutMs: number }
   /** Small calls, one after the other, for so long. */
   | { readonly kind: "calls"; readonly peer: string; readonly durationMs: number; readonly timeoutMs: number }
-  | { readonly kind: "move"; readonly peer: PeerAddress };
+  | { readonly kind: "move"; readonly peer: PeerAddress }
+  | { readonly kind: "memory" };
 
 /** A payload that starts with this word and a number blocks the event loop for so many milliseconds. */
 export const BUSY = "busy ";
@@ -81,17 +85,20 @@ export async function pingUntil(mesh: PeerMesh, peer: string, deadlineMs: number
 async function calls(mesh: PeerMesh, order: Extract<Order, { kind: "calls" }>): Promise<CallTally> {
   const endMs = performance.now() + order.durationMs;
   const failed: string[] = [];
+  const latenciesMs: number[] = [];
   let [answered, repeated] = [0, 0];
   while (performance.now() < endMs) {
+    const startMs = performance.now();
     try {
       repeated += await pingUntil(mesh, order.peer, performance.now() + order.timeoutMs);
       answered += 1;
+      latenciesMs.push(performance.now() - startMs);
     } catch (error) {
       failed.push(String(error));
     }
     await new Promise((resolve) => setTimeout(resolve, 5));
   }
-  return { answered, repeated, failed };
+  return { answered, repeated, failed, latenciesMs };
 }
 
 function peerView(mesh: PeerMesh, peer: string): PeerView {
@@ -115,10 +122,12 @@ async function obey(mesh: PeerMesh, order: Order): Promise<unknown> {
       mesh.removePeer(order.peer.nodeId);
       mesh.addPeer(order.peer);
       return null;
+    case "memory":
+      return process.memoryUsage().rss;
   }
 }
 
-async function run({ mesh: options, rootDerBase64, skewMs }: Setup): Promise<void> {
+async function run({ mesh: options, judges, skewMs }: Setup): Promise<void> {
   const clock: Clock = { ...systemClock, nowMs: () => systemClock.nowMs() + skewMs };
   let leaving = false;
   // The test is gone, and with it the reason to run.
@@ -126,9 +135,17 @@ async function run({ mesh: options, rootDerBase64, skewMs }: Setup): Promise<voi
   const mesh: PeerMesh = await PeerMesh.start(options, {
     clock,
     random: systemRandom,
-    verifier: testVerifier(Buffer.from(rootDerBase64, "base64"), clock),
+    verifier:
+      "trust" in judges
+        ? trustVerifier(judges.trust, clock)
+        : testVerifier(Buffer.from(judges.rootDerBase64, "base64"), clock),
     log: () => {},
-    router: (router) =>
+    router: (router) => {
+      router.service(SessionService, {
+        async *exchange(requests: AsyncIterable<ExchangeRequest>) {
+          for await (const { frame } of requests) yield frame === undefined ? {} : { frame };
+        },
+      });
       router.service(ControlService, {
         ping({ payload }, context) {
           const word = Buffer.from(payload.subarray(0, 32)).toString();
@@ -142,7 +159,8 @@ async function run({ mesh: options, rootDerBase64, skewMs }: Setup): Promise<voi
             return { payload: bytesOf(String(context.timeoutMs())), timeMs: BigInt(clock.nowMs()) };
           return { payload, timeMs: BigInt(clock.nowMs()) };
         },
-      }),
+      });
+    },
   });
   process.on("message", async ({ id, order }: { id: number; order: Order }) => {
     const reply = await obey(mesh, order).then(
@@ -176,8 +194,11 @@ export class NodeProcess {
 
   static async start(options: {
     nodeId: string;
-    authority: TestAuthority;
     peers: readonly PeerAddress[];
+    /** Whose certificates count, and who issues this process's own when none is given. */
+    authority?: TestAuthority;
+    /** In place of an authority. */
+    trust?: TestTrust;
     credentials?: TransportCredentials;
     host?: string;
     port?: number;
@@ -186,6 +207,9 @@ export class NodeProcess {
     /** A network namespace of this machine. */
     namespace?: string;
   }): Promise<NodeProcess> {
+    const { authority, trust } = options;
+    const credentials = options.credentials ?? (await authority?.issue(options.nodeId));
+    if (credentials === undefined) throw new Error("credentials or an authority are needed");
     const inside = options.namespace === undefined ? [] : ["ip", "netns", "exec", options.namespace];
     const [command = process.execPath, ...words] = [...inside, process.execPath, fileURLToPath(import.meta.url)];
     const child = spawn(command, [...words, "--node-process"], { stdio: ["ignore", "inherit", "inherit", "ipc"] });
@@ -201,10 +225,11 @@ export class NodeProcess {
         nodeId: options.nodeId,
         listen: { host: options.host ?? "127.0.0.1", port: options.port ?? 0 },
         peers: options.peers,
-        credentials: options.credentials ?? (await options.authority.issue(options.nodeId)),
+        credentials,
         limits: options.limits ?? {},
       },
-      rootDerBase64: Buffer.from(options.authority.rootDer).toString("base64"),
+      judges:
+        trust === undefined ? { rootDerBase64: Buffer.from(authority?.rootDer ?? []).toString("base64") } : { trust },
       skewMs: options.skewMs ?? 0,
     } satisfies Setup);
     return new NodeProcess(child, (await ready).port, exited);
@@ -224,6 +249,11 @@ export class NodeProcess {
 
   move(peer: PeerAddress): Promise<null> {
     return this.#order<null>({ kind: "move", peer });
+  }
+
+  /** Bytes of memory that its process has. */
+  memory(): Promise<number> {
+    return this.#order<number>({ kind: "memory" });
   }
 
   kill(): Promise<number | null> {

@@ -13,7 +13,8 @@ import { TestAuthority, testVerifier } from "./test-certificates.js";
 export interface TestNodeOptions {
   nodeId: string;
   peers: readonly PeerAddress[];
-  authority: TestAuthority;
+  /** Whose certificates count, and who issues the node's own; either of the two may be given instead. */
+  authority?: TestAuthority;
   port?: number;
   credentials?: TransportCredentials;
   router?: RouterSetup;
@@ -33,18 +34,22 @@ export const pingRoutes = (router: ConnectRouter): void => {
 
 export async function startNode(options: TestNodeOptions): Promise<TestNode> {
   const events: NetworkEvent[] = [];
+  const { authority } = options;
+  const credentials = options.credentials ?? (await authority?.issue(options.nodeId));
+  const verifier = options.verifier ?? (authority && testVerifier(authority.rootDer));
+  if (credentials === undefined || verifier === undefined) throw new Error("credentials or an authority are needed");
   const mesh = await PeerMesh.start(
     {
       nodeId: options.nodeId,
       listen: { host: "127.0.0.1", port: options.port ?? 0 },
       peers: options.peers,
-      credentials: options.credentials ?? (await options.authority.issue(options.nodeId)),
+      credentials,
       limits: options.limits ?? {},
     },
     {
       clock: systemClock,
       random: systemRandom,
-      verifier: options.verifier ?? testVerifier(options.authority.rootDer),
+      verifier,
       router: options.router ?? pingRoutes,
       log: (event) => {
         events.push(event);

@@ -28,6 +28,7 @@ import type { ChainServer } from "../../src/devnet/chain/server.js";
 import { faultFromWire } from "../../src/network/fault-wire.js";
 import type { PeerMesh } from "../../src/network/peer-mesh.js";
 import { systemClock, systemRandom } from "../../src/node/ambient.js";
+import { MpcNode } from "../../src/node/node.js";
 import { EsploraChainSource } from "../../src/storage/chain/esplora.js";
 import { signingItems } from "../../src/wallet/approved-signing.js";
 import { type CheckedPayment, checkPayment, isSighash, type Sighash } from "../../src/wallet/payment-check.js";
@@ -341,6 +342,11 @@ describe("a compromised coordinator gets no signature", () => {
       ...[SessionService, ConsensusService, ControlService],
       ...[WalletChangeService, WitnessService, CertificateService],
     ];
+    // What a node offers to peers is what is named here, no call more.
+    const node = cluster.nodes.get("node-1");
+    assert.ok(node instanceof MpcNode);
+    const paths = services.flatMap(({ typeName, methods: all }) => all.map(({ name }) => `/${typeName}/${name}`));
+    assert.deepEqual([...node.peerCalls].sort(), paths.sort());
     const methods = services.flatMap(({ methods: all }) => all.map(({ localName }) => localName));
     assert.deepEqual(methods, [
       "generateKey",

@@ -1,28 +1,21 @@
 // One process of `npm run bench -- quic`: a server or a client of one protocol. Told what to be by the first message, then
 // asked one thing at a time.
 import { randomBytes } from "node:crypto";
-import { createSecureServer } from "node:http2";
-import type { AddressInfo } from "node:net";
 import { type Client, type ConnectRouter, createClient, type Transport } from "@connectrpc/connect";
 import { createWritableIterable } from "@connectrpc/connect/protocol";
-import { connectNodeAdapter, createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-node";
 import { ControlService, type ExchangeRequest, SessionService } from "../../../gen/mpcwallet/peer/v1/peer_pb.js";
-import { PeerMesh } from "../../../src/network/peer-mesh.js";
-import type { TransportCredentials } from "../../../src/network/quic-endpoint.js";
-import { systemClock, systemRandom } from "../../../src/node/ambient.js";
-import { testVerifier } from "../../network/test-certificates.js";
+import type { PeerMesh } from "../../../src/network/peer-mesh.js";
+import { CLIENT, type Credentials, http2Transport, SERVER, startHttp2Server, startMesh } from "./protocols.js";
 
 export type Protocol = "quic" | "http2";
 
-export interface Setup {
+export interface Setup extends Credentials {
   protocol: Protocol;
   role: "server" | "client";
   /** Address that the server listens on. */
   host: string;
   /** The server's; a server is given 0. */
   port: number;
-  credentials: TransportCredentials;
-  rootDerBase64: string;
 }
 
 /** What the bench asks of a party; a server answers `usage` only. */
@@ -44,9 +37,6 @@ export interface Usage {
   rssBytes: number;
 }
 
-const SERVER = "server";
-const CLIENT = "client";
-
 function routes(router: ConnectRouter): void {
   router.service(ControlService, { ping: ({ payload }) => ({ payload, timeMs: 1n }) });
   router.service(SessionService, {
@@ -56,44 +46,22 @@ function routes(router: ConnectRouter): void {
   });
 }
 
-function startMesh(nodeId: string, setup: Setup): Promise<PeerMesh> {
+function ourMesh(nodeId: string, setup: Setup): Promise<PeerMesh> {
   const peer =
     nodeId === SERVER
       ? ({ nodeId: CLIENT, dial: "them" } as const)
       : ({ nodeId: SERVER, host: setup.host, port: setup.port, dial: "us" } as const);
   const host = nodeId === SERVER ? setup.host : "0.0.0.0";
   const port = nodeId === SERVER ? setup.port : 0;
-  return PeerMesh.start(
-    { nodeId, listen: { host, port }, peers: [peer], credentials: setup.credentials },
-    {
-      clock: systemClock,
-      random: systemRandom,
-      verifier: testVerifier(Buffer.from(setup.rootDerBase64, "base64")),
-      router: routes,
-      log: () => {},
-    },
-  );
+  return startMesh(nodeId, { ...setup, peer, routes, listen: { host, port } });
 }
 
-const rootPem = (setup: Setup) => `-----BEGIN CERTIFICATE-----\n${setup.rootDerBase64}\n-----END CERTIFICATE-----\n`;
+/** At both ends, so that HTTP/2 does not wait for acknowledgements where QUIC never does. */
+const noDelay = true;
 
 async function listen(setup: Setup): Promise<number> {
-  if (setup.protocol === "quic") return (await startMesh(SERVER, setup)).port;
-  const server = createSecureServer(
-    {
-      key: setup.credentials.privateKeyPem,
-      cert: setup.credentials.certificateChainPem,
-      ca: rootPem(setup),
-      requestCert: true,
-      rejectUnauthorized: true,
-      // At both ends, so that HTTP/2 does not wait for acknowledgements where QUIC never does.
-      noDelay: true,
-    },
-    // By default this side alone would compress: ours does not, and what parties send each other does not shrink.
-    connectNodeAdapter({ routes, connect: false, grpcWeb: false, acceptCompression: [] }),
-  );
-  await new Promise<void>((resolve) => server.listen(setup.port, setup.host, resolve));
-  return (server.address() as AddressInfo).port;
+  if (setup.protocol === "quic") return (await ourMesh(SERVER, setup)).port;
+  return await startHttp2Server({ ...setup, routes, noDelay });
 }
 
 /** One connection to the server. */
@@ -109,20 +77,11 @@ async function connect(setup: Setup): Promise<Connected> {
     session: createClient(SessionService, transport),
   });
   if (setup.protocol === "quic") {
-    const mesh = await startMesh(CLIENT, setup);
+    const mesh = await ourMesh(CLIENT, setup);
     return { ...clients(mesh.transport(SERVER)), close: () => mesh.close() };
   }
-  const baseUrl = `https://${setup.host}:${setup.port}`;
-  const nodeOptions = {
-    key: setup.credentials.privateKeyPem,
-    cert: setup.credentials.certificateChainPem,
-    ca: rootPem(setup),
-    servername: SERVER,
-    noDelay: true,
-  };
-  const sessionManager = new Http2SessionManager(baseUrl, undefined, nodeOptions);
-  const transport = createGrpcTransport({ baseUrl, nodeOptions, sessionManager, acceptCompression: [] });
-  return { ...clients(transport), close: async () => sessionManager.abort() };
+  const { transport, close } = http2Transport({ ...setup, noDelay });
+  return { ...clients(transport), close };
 }
 
 /** `concurrency` callers that each wait for their answer before they call again. */

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { generateKeyPairSync } from "node:crypto";
+import { generateKeyPairSync, type KeyObject, X509Certificate } from "node:crypto";
 import { before, describe, it } from "node:test";
 import fc from "fast-check";
 import { InvalidInput } from "../../../src/crypto/fault.js";
@@ -120,6 +120,64 @@ describe("a peer that was accepted before", () => {
     );
     assert.equal(revocations.accept(list, NOW_MS).ok, true);
     assertRefused(verifier.verify(goodChain, "node-1"), "revoked");
+  });
+
+  it("is refused below an intermediate that was revoked since", async () => {
+    const revocations = await listFor(hierarchy);
+    const verifier = await makeVerifier({ revocations });
+    for (let round = 0; round < 2; round++) assert.equal(verifier.verify(goodChain, "node-1").ok, true);
+    const { serialNumber } = hierarchy.intermediate.certificate;
+    const entry = { serialNumber, revokedAtMs: NOW_MS, reason: "key-compromise" as const };
+    const list = await createRevocationList({ issuer: hierarchy.root, number: 1, revocations: [entry] }, context);
+    assert.equal(revocations.accept(list, NOW_MS).ok, true);
+    assertRefused(verifier.verify(goodChain, "node-1"), "revoked");
+  });
+
+  it("costs no signature while it is one of the last 64, and one again after that", async () => {
+    const nodeIds = Array.from({ length: 65 }, (_, index) => `member-${index}`);
+    const { root, intermediate } = hierarchy;
+    const issue = async (nodeId: string) => (await issueTo(nodeId, intermediate)).leaf.der;
+    const leaves = await Promise.all(nodeIds.map(issue));
+    const stranger = await issue("stranger");
+    const verifier = new PeerIdentityVerifier(
+      {
+        roots: [root.certificate.der],
+        intermediates: [intermediate.certificate.der],
+        roster: new Set(nodeIds),
+        revocations: await listFor(hierarchy),
+      },
+      { clock: new MovableClock() },
+    );
+    const { verify } = X509Certificate.prototype;
+    let signatures = 0;
+    X509Certificate.prototype.verify = function (key: KeyObject): boolean {
+      signatures += 1;
+      return verify.call(this, key);
+    };
+    /** Signatures that one verdict took. */
+    const costOf = (index: number): number => {
+      signatures = 0;
+      const chain = [leaves[index] ?? new Uint8Array(), intermediate.certificate.der];
+      assert.equal(verifier.verify(chain, nodeIds[index]).ok, true);
+      return signatures;
+    };
+    try {
+      for (let index = 0; index < 64; index++) assert.equal(costOf(index), 1);
+      for (let index = 0; index < 64; index++) assert.equal(costOf(index), 0);
+      // Who is refused takes nobody's place.
+      for (let round = 1; round <= 2; round++) {
+        signatures = 0;
+        const chain = [stranger, intermediate.certificate.der];
+        assertRefused(verifier.verify(chain, undefined), "not-in-roster");
+        assert.equal(signatures, 1, `round ${round}`);
+      }
+      assert.deepEqual([costOf(0), costOf(63)], [0, 0]);
+      assert.equal(costOf(64), 1);
+      assert.equal(costOf(0), 1, "forgotten, with the link to its issuer");
+      assert.deepEqual([costOf(0), costOf(63), costOf(64)], [0, 0, 0]);
+    } finally {
+      X509Certificate.prototype.verify = verify;
+    }
   });
 });
 

@@ -1,7 +1,12 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { create, toBinary } from "@bufbuild/protobuf";
-import { EchoDisclosureSchema, type Envelope, type Evidence } from "../../gen/mpcwallet/session/v1/session_pb.js";
+import {
+  EchoDisclosureSchema,
+  type Envelope,
+  type Evidence,
+  EvidenceSchema,
+} from "../../gen/mpcwallet/session/v1/session_pb.js";
 import { PeerFault, PeerSilent } from "../../src/crypto/fault.js";
 import { type KeygenParameters, keygen } from "../../src/protocols/keygen.js";
 import { decodeEnvelope, encodeEnvelope, signEnvelope, withholdPayload } from "../../src/session/envelope.js";
@@ -117,6 +122,35 @@ describe("session", () => {
     for (const honest of [1, 3]) {
       const evidence = assertNamed(outcome.progress.get(partyId(honest)), "node-2", "false-echo");
       assert.ok(judged(keygen, contextOf(outcome), evidence));
+    }
+  });
+
+  it("nobody is convicted by what another party disclosed", () => {
+    const outcome = simulate({ ...base, dishonest: [] });
+    const context = contextOf(outcome);
+    const sent = (sender: number, round: string) =>
+      envelopeOf(outcome.delivered.find((d) => isRound(d, sender, round))?.bytes ?? new Uint8Array());
+    const [honest, cheats] = [1, 2].map((party) => sent(party, "opening"));
+    assert.ok(honest !== undefined && cheats !== undefined);
+    // Party 2 signs that it received nothing, which does not hash to the echo that either of them sent.
+    const nothing = envelopeOf(disclose(honest.ssid, [], honest));
+    const accuse = (accused: number, exhibits: Envelope[], check = "false-echo"): Evidence =>
+      create(EvidenceSchema, { ssid: honest.ssid, check, accused, accuser: 3, exhibits });
+    assert.equal(judged(keygen, context, accuse(1, [honest, nothing])), false);
+    assert.equal(judged(keygen, context, accuse(1, [nothing, honest])), false);
+    assert.equal(judged(keygen, context, accuse(2, [cheats, nothing])), true);
+    // Without their payloads disclosures say nothing, and a message of another round is none.
+    assert.equal(judged(keygen, context, accuse(2, [cheats, withholdPayload(nothing)])), false);
+    assert.equal(judged(keygen, context, accuse(2, [cheats, sent(2, "proof")])), false);
+    assert.equal(judged(keygen, context, accuse(2, [nothing, nothing])), false);
+    // A list with gaps proves nothing about an echo.
+    const gap = envelopeOf(disclose(honest.ssid, [withholdPayload(sent(1, "commitment"))], honest));
+    assert.equal(judged(keygen, context, accuse(2, [cheats, gap])), false);
+    // That list convicts by itself: each round stands in a disclosure with all its parties.
+    assert.equal(judged(keygen, context, accuse(2, [gap], "malformed-disclosure")), true);
+    for (const check of ["malformed-disclosure", "false-alarm"]) {
+      assert.equal(judged(keygen, context, accuse(1, [honest], check)), false);
+      assert.equal(judged(keygen, context, accuse(2, [withholdPayload(gap)], check)), false);
     }
   });
 

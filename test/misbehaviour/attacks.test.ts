@@ -148,6 +148,7 @@ const attacks: Readonly<Record<string, Tests>> = {
     "session/session.test.ts": [
       "a false echo is named",
       "nobody is convicted by what another party disclosed",
+      "what honest parties say in two sessions convicts nobody in either",
       "an equivocating broadcaster is named by both of its own signatures",
       "a needless disclosure is named",
     ],
@@ -226,7 +227,7 @@ const attacks: Readonly<Record<string, Tests>> = {
   "framing, and accusing oneself": {
     "misbehaviour/scene.ts": [
       "and convicts no honest party, whatever is put together or forged",
-      "and hears nobody who accuses itself, is no party of the session or shows one exhibit twice",
+      "and hears nobody who accuses itself, is no party of the session or alters the evidence",
     ],
     "session/session.test.ts": [
       "judges reject evidence that was altered, moved to another session, or turned against somebody else",

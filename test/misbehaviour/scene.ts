@@ -168,14 +168,21 @@ export function describeScene<Pub, Secret, Out>(scene: Scene<Pub, Secret, Out>):
       }
     });
 
-    it("and hears nobody who accuses itself, is no party of the session or shows one exhibit twice", () => {
+    it("and hears nobody who accuses itself, is no party of the session or alters the evidence", () => {
       assert.ok(context !== undefined && guilty.length > 0);
       const stranger = Math.max(...context.group.ids) + 1;
-      const made = guilty.flatMap((evidence) => [
-        { ...evidence, accuser: evidence.accused },
-        { ...evidence, accuser: stranger },
-        { ...evidence, exhibits: [...evidence.exhibits, ...evidence.exhibits.slice(-1)] },
-      ]);
+      const made = guilty.flatMap((evidence) => {
+        const [first, second, ...rest] = evidence.exhibits;
+        assert.ok(first !== undefined);
+        return [
+          { ...evidence, accuser: evidence.accused },
+          { ...evidence, accuser: stranger },
+          { ...evidence, ssid: new Uint8Array(32) },
+          { ...evidence, exhibits: [...evidence.exhibits, first] }, //           one exhibit twice
+          { ...evidence, exhibits: evidence.exhibits.map(withholdPayload) }, //  nothing to see
+          ...(second === undefined ? [] : [{ ...evidence, exhibits: [second, first, ...rest] }]),
+        ];
+      });
       const verdicts = askJudge(scene.run().protocol.name, context, made);
       assert.deepEqual(
         verdicts,

@@ -72,6 +72,16 @@ function assertNamed(progress: Progress<unknown> | undefined, nodeId: string, ch
   return evidence;
 }
 
+/** A judge agrees, and not when the evidence is of another session's name or one exhibit stands in it twice. */
+function assertJudged(context: SessionContext<KeygenParameters>, evidence: Evidence, what?: string): void {
+  assert.ok(judged(keygen, context, evidence), what);
+  assert.equal(judged(keygen, context, { ...evidence, ssid: new Uint8Array(32) }), false, what);
+  const { exhibits } = evidence;
+  for (const again of exhibits) {
+    assert.equal(judged(keygen, context, { ...evidence, exhibits: [...exhibits, again] }), false, what);
+  }
+}
+
 const contextOf = (outcome: { context: SessionContext<unknown> }) =>
   outcome.context as SessionContext<KeygenParameters>;
 
@@ -86,7 +96,7 @@ describe("session", () => {
     });
     for (const honest of [1, 2]) {
       const evidence = assertNamed(outcome.progress.get(partyId(honest)), "node-3", "equivocation");
-      assert.ok(judged(keygen, contextOf(outcome), evidence));
+      assertJudged(contextOf(outcome), evidence);
     }
   });
 
@@ -107,7 +117,7 @@ describe("session", () => {
     assert.equal(session.receive(from3(one)), "duplicate");
     assert.equal(session.receive(from3(other)), "accepted");
     const evidence = assertNamed(session.progress, "node-3", "equivocation");
-    assert.ok(judged(keygen, context, evidence));
+    assertJudged(context, evidence);
     assert.equal(session.receive(from3(one)), "session-ended");
   });
 
@@ -121,7 +131,29 @@ describe("session", () => {
     });
     for (const honest of [1, 3]) {
       const evidence = assertNamed(outcome.progress.get(partyId(honest)), "node-2", "false-echo");
-      assert.ok(judged(keygen, contextOf(outcome), evidence));
+      assertJudged(contextOf(outcome), evidence);
+    }
+  });
+
+  it("what honest parties say in two sessions convicts nobody in either", () => {
+    const outcomes = ["one", "other"].map((seed) => simulate({ ...base, dishonest: [], seed }));
+    const commitments = outcomes.map(({ delivered }) =>
+      envelopeOf(delivered.find((d) => isRound(d, 2, "commitment"))?.bytes ?? new Uint8Array()),
+    );
+    const [here, there] = commitments;
+    assert.ok(here !== undefined && there !== undefined);
+    assert.notDeepEqual(here.ssid, there.ssid);
+    const shown: readonly (readonly Envelope[])[] = [[here, there], [there, here], [here], [there]];
+    for (const outcome of outcomes) {
+      const context = contextOf(outcome);
+      for (const ssid of [here.ssid, there.ssid]) {
+        for (const exhibits of shown) {
+          for (const check of ["equivocation", "malformed", "opens-commitment"]) {
+            const accusation = { ssid, check, accused: 2, accuser: 1, exhibits: [...exhibits] };
+            assert.equal(judged(keygen, context, create(EvidenceSchema, accusation)), false, check);
+          }
+        }
+      }
     }
   });
 
@@ -179,8 +211,10 @@ describe("session", () => {
       const named = [1, 3].map((honest) => outcome.progress.get(partyId(honest)));
       for (const progress of named) {
         const evidence = assertNamed(progress, "node-2", check);
-        assert.ok(judged(keygen, contextOf(outcome), evidence));
+        assertJudged(contextOf(outcome), evidence);
         assert.equal(judged(keygen, contextOf(outcome), { ...evidence, accused: 1 }), false);
+        const other = Object.keys(causes).find((name) => name !== check) ?? "";
+        assert.equal(judged(keygen, contextOf(outcome), { ...evidence, check: other }), false);
       }
     }
   });
@@ -200,7 +234,7 @@ describe("session", () => {
         wire: (d) => (isRound(d, 3, "commitment") && d.to === 1 ? resigned(d.bytes, change) : d.bytes),
       });
       const evidence = assertNamed(outcome.progress.get(partyId(1)), "node-3", "malformed");
-      assert.ok(judged(keygen, contextOf(outcome), evidence), name);
+      assertJudged(contextOf(outcome), evidence, name);
     }
   });
 

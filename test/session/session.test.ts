@@ -137,16 +137,16 @@ describe("session", () => {
 
   it("what honest parties say in two sessions convicts nobody in either", () => {
     const outcomes = ["one", "other"].map((seed) => simulate({ ...base, dishonest: [], seed }));
-    const commitments = outcomes.map(({ delivered }) =>
-      envelopeOf(delivered.find((d) => isRound(d, 2, "commitment"))?.bytes ?? new Uint8Array()),
+    const said = outcomes.map(({ delivered }): Envelope[] =>
+      delivered.filter((d) => d.to === 1 && isRound(d, 2, "commitment")).map(({ bytes }) => envelopeOf(bytes)),
     );
-    const [here, there] = commitments;
-    assert.ok(here !== undefined && there !== undefined);
-    assert.notDeepEqual(here.ssid, there.ssid);
-    const shown: readonly (readonly Envelope[])[] = [[here, there], [there, here], [here], [there]];
+    const names: readonly Uint8Array[] = said.flatMap((all) => all.slice(0, 1).map(({ ssid }) => ssid));
+    assert.notDeepEqual(names[0], names[1]);
+    const [here = [], there = []] = said.map((all) => all.slice(0, 1));
+    const shown: readonly (readonly Envelope[])[] = [[...here, ...there], [...there, ...here], here, there];
     for (const outcome of outcomes) {
       const context = contextOf(outcome);
-      for (const ssid of [here.ssid, there.ssid]) {
+      for (const ssid of names) {
         for (const exhibits of shown) {
           for (const check of ["equivocation", "malformed", "opens-commitment"]) {
             const accusation = { ssid, check, accused: 2, accuser: 1, exhibits: [...exhibits] };
@@ -184,6 +184,33 @@ describe("session", () => {
       assert.equal(judged(keygen, context, accuse(1, [honest], check)), false);
       assert.equal(judged(keygen, context, accuse(2, [withholdPayload(gap)], check)), false);
     }
+  });
+
+  it("a disclosure of something else than whole rounds of broadcasts is malformed", () => {
+    const outcome = simulate({ ...base, dishonest: [] });
+    const context = contextOf(outcome);
+    const sent = (sender: number, round: string): Envelope =>
+      withholdPayload(envelopeOf(outcome.delivered.find((d) => isRound(d, sender, round))?.bytes ?? new Uint8Array()));
+    const cause = sent(1, "opening");
+    const [one, two, three] = [1, 2, 3].map((party) => sent(party, "commitment"));
+    assert.ok(one !== undefined && two !== undefined && three !== undefined);
+    const toOne = withholdPayload(envelopeOf(resigned(encodeEnvelope(sent(2, "commitment")), { recipient: 1 })));
+    const forged = { ...three, signature: Uint8Array.from(three.signature).fill(1, 5, 6) };
+    const verdicts = (received: Envelope[], from = cause): readonly boolean[] =>
+      ["malformed-disclosure", "false-alarm"].map((check) => {
+        const exhibits = [envelopeOf(disclose(cause.ssid, received, from))];
+        const accusation = { ssid: cause.ssid, check, accused: 2, accuser: 3, exhibits };
+        return judged(keygen, context, create(EvidenceSchema, accusation));
+      });
+    assert.deepEqual(verdicts([one, two, three]), [false, true], "in order, but for nothing");
+    assert.deepEqual(verdicts([one, one, three]), [true, false], "somebody twice");
+    assert.deepEqual(verdicts([one, toOne, three]), [true, false], "a message to one party");
+    assert.deepEqual(verdicts([one, two, forged]), [true, false], "what nobody signed");
+    assert.deepEqual(verdicts([one, two, three, sent(2, "share")]), [true, false], "more than broadcasts");
+    assert.deepEqual(verdicts([one, two, three], { ...cause, round: "proof" }), [true, false], "a forged cause");
+    // Another party's disclosure is a cause by itself.
+    const alarm = withholdPayload(envelopeOf(disclose(cause.ssid, [], cause, 1)));
+    assert.deepEqual(verdicts([one, two, three], alarm), [false, false]);
   });
 
   it("a needless disclosure is named", () => {
@@ -327,16 +354,16 @@ describe("session", () => {
   });
 });
 
-/** An echo disclosure that party 2 signs although nothing was amiss. */
-function disclose(ssid: Uint8Array, received: Envelope[], cause: Envelope): Uint8Array {
+/** An echo disclosure that party 2, or another, signs although nothing was amiss. */
+function disclose(ssid: Uint8Array, received: Envelope[], cause: Envelope, sender = 2): Uint8Array {
   const message = create(EchoDisclosureSchema, { received, cause: withholdPayload(cause) });
   const payload = toBinary(EchoDisclosureSchema, message);
   const fields = {
     ssid,
     round: "echo-disclosure",
-    sender: partyId(2),
+    sender: partyId(sender),
     recipient: 0 as const,
     echo: new Uint8Array(32),
   };
-  return encodeEnvelope(signEnvelope({ ...fields, payload }, signAs(2)));
+  return encodeEnvelope(signEnvelope({ ...fields, payload }, signAs(sender)));
 }

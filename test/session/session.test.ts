@@ -247,10 +247,11 @@ describe("session", () => {
   });
 
   it("payloads that do not decode, are too large or belong to no round are evidence", () => {
+    const hash = Uint8Array.of(0x0a, 32, ...new Uint8Array(32));
     const cases = {
       undecodable: { payload: Uint8Array.of(0xff) },
       "unknown field": { payload: Uint8Array.of(0x0a, 32, ...new Uint8Array(32), 0x7a, 0x01, 0x00) },
-      "too large": { payload: new Uint8Array(65) },
+      "too large": { payload: Uint8Array.of(...hash, ...hash) }, // the last of a field counts: it decodes, and is well formed
       "wrong length": { payload: Uint8Array.of(0x0a, 31, ...new Uint8Array(31)) },
       "unknown round": { round: "no-such-round" },
       "broadcast sent to one": { recipient: 1 },

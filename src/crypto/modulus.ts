@@ -279,7 +279,7 @@ export class Modulus {
     if (b === m - 1n) return (exponent & 1n) === 1n ? b : 1n;
     const engine = this.#startEngine();
     if (engine === "none") return powBigInt(b, exponent, m);
-    return powWith(engine, b, exponent) ?? powBigInt(b, exponent, m);
+    return powWith(engine, b, exponent) ?? refusedPower(engine, { base: b, exponent, m });
   }
 
   /**
@@ -331,6 +331,20 @@ function powWith(engine: DiffieHellman, base: bigint, exponent: bigint): bigint 
     secret.fill(0);
     engine.setPrivateKey(ERASED);
   }
+}
+
+/**
+ * A power that OpenSSL refused, of a base other than 0 and ±1: it is 0, 1 or m - 1. The next power tells which, since that
+ * is 0, b or m - b and only 0 is refused again. So a power of ±1 costs a second power in constant time.
+ */
+function refusedPower(
+  engine: DiffieHellman,
+  { base, exponent, m }: { readonly base: bigint; readonly exponent: bigint; readonly m: bigint },
+): bigint {
+  const next = powWith(engine, base, exponent + 1n); // b^(e+1) = b^e·b
+  if (next === base) return 1n;
+  if (next === m - base) return m - 1n;
+  return powBigInt(base, exponent, m); // 0, which a unit's power is not; or OpenSSL failed for a reason of its own
 }
 
 /** What replaces the last exponent inside the engine; OpenSSL clears the old one. */

@@ -22,6 +22,7 @@ import {
   toBytes,
 } from "./modulus.js";
 import type { SecurityProfile } from "./security-profile.js";
+import { residuesChallenge } from "./transcript.js";
 
 declare const ciphertextBrand: unique symbol;
 /** A residue modulo N² that is claimed to be a ciphertext; membership is checked where it is received. */
@@ -152,6 +153,8 @@ export class PaillierSecret extends PaillierKey {
   /** (q·N's residue)^-1 mod p and mod q: what L_p and L_q are multiplied with. */
   readonly #h: { readonly p: bigint; readonly q: bigint };
   readonly #nthRootExponent: bigint;
+  /** v, and (1 + N)^v modulo p² and modulo q². */
+  readonly #shift: { readonly v: bigint; readonly pp: bigint; readonly qq: bigint };
 
   /**
    * Refuses primes that are not of the profile's length, not ≡ 3 mod 4, equal, or with gcd(N, φ(N)) ≠ 1
@@ -177,6 +180,10 @@ export class PaillierSecret extends PaillierKey {
     };
     // (1 + N)^{p-1} = 1 + (p-1)N mod p², so L_p of it is (p-1)q = -q mod p.
     this.#h = { p: inverseOrBug(-q, p), q: inverseOrBug(-p, q) };
+    // A number that whoever knows the factors can compute, and nobody else can guess.
+    const [v = 0n] = residuesChallenge("paillier/decryption-shift", [p, q], { count: 1, bound: this.N });
+    const shift = 1n + v * this.N; // (1 + N)^v = 1 + vN mod N²
+    this.#shift = { v, pp: shift % (p * p), qq: shift % (q * q) };
   }
 
   get p(): bigint {
@@ -197,13 +204,19 @@ export class PaillierSecret extends PaillierKey {
     return this.#nthRootExponent;
   }
 
-  /** The plaintext in ±N/2, for a C in Z*_{N²}. */
+  /**
+   * The plaintext in ±N/2, for a C in Z*_{N²}. It is m + v that is decrypted, for a v that only the owner knows: OpenSSL
+   * refuses powers of 1, which C^{p-1} is for m = 0 and bases of ±1, so without v such ciphertexts would take longer.
+   */
   decrypt(c: bigint): bigint {
     const { pp, qq } = this.#squares;
     const { p, q } = this;
-    const m_p = (((pp.pow(c, p - 1n) - 1n) / p) * this.#h.p) % p; // m = L_p(c^{p-1} mod p²) · h_p mod p
-    const m_q = (((qq.pow(c, q - 1n) - 1n) / q) * this.#h.q) % q;
-    const m = this.#factors.remainders.combine(m_p, m_q);
+    const { v, pp: shift_p, qq: shift_q } = this.#shift;
+    const power_p = pp.pow(pp.times(c, shift_p), p - 1n); // (C·(1 + N)^v)^{p-1} mod p²
+    const power_q = qq.pow(qq.times(c, shift_q), q - 1n);
+    const m_p = (((power_p - 1n) / p) * this.#h.p) % p; //    m + v = L_p(…) · h_p mod p
+    const m_q = (((power_q - 1n) / q) * this.#h.q) % q;
+    const m = reduce(this.#factors.remainders.combine(m_p, m_q) - v, this.N);
     return m > this.N >> 1n ? m - this.N : m;
   }
 

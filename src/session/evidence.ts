@@ -138,9 +138,9 @@ function evidence(
  */
 export function judge<Pub>(trial: Trial<Pub>, accusation: Evidence): boolean {
   const { exhibits, accused, accuser } = accusation;
-  if (!equalBytes(accusation.ssid, trial.ssid) || !trial.group.has(accused) || !trial.group.has(accuser)) return false;
-  if (accused === accuser) return false;
+  if (!equalBytes(accusation.ssid, trial.ssid) || !trial.group.has(accuser) || accused === accuser) return false;
   const [first, second] = exhibits;
+  // Exhibits are authentic, so whoever sent one is of the group: the accused too.
   if (first === undefined || first.sender !== accused) return false;
   if (!exhibits.every((envelope) => isExhibit(trial, envelope))) return false;
   switch (accusation.check) {

@@ -118,9 +118,15 @@ const candidates = [
     run: (c: bigint) => secret.decrypt(c),
   },
   {
-    // OpenSSL refuses a power of 1, which c^(p-1) is for a plaintext of 0; the fallback is slow. See PAPER.md.
+    // OpenSSL refuses a power of 1, which c^(p-1) is for a plaintext of 0: `decrypt` shifts every plaintext. See PAPER.md.
     name: "Paillier decryption, of 0 against others",
     fixed: secret.encrypt(0n, random).ciphertext as bigint,
+    draw: ciphertext as () => bigint,
+    run: (c: bigint) => secret.decrypt(c),
+  },
+  {
+    name: "Paillier decryption, of a ciphertext of 1",
+    fixed: 1n,
     draw: ciphertext as () => bigint,
     run: (c: bigint) => secret.decrypt(c),
   },

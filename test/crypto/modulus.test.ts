@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { checkPrimeSync } from "node:crypto";
+import { checkPrimeSync, DiffieHellman } from "node:crypto";
 import { describe, it } from "node:test";
 import { Bug, InvalidInput } from "../../src/crypto/fault.js";
 import { FixedBase } from "../../src/crypto/fixed-base.js";
@@ -110,6 +110,39 @@ describe("Modulus.pow", () => {
       assert.equal(m.pow(base, p - 1n), 1n);
       assert.equal(m.pow(base, (p - 1n) / 2n), euler(base, p) === 1 ? 1n : p - 1n);
     }
+  });
+
+  it("tells a result of 1 from one of m - 1 by a second power of OpenSSL, and takes none where the base is 0 or ±1", (context) => {
+    const { p } = testPrimes(security112, 1).paillier;
+    const m = new Modulus(p);
+    assert.equal(m.pow(2n, 3n), 8n); // makes the engine
+    const powers = context.mock.method(DiffieHellman.prototype, "computeSecret");
+    const written = context.mock.method(BigInt.prototype, "toString");
+    const refusedOf = (base: bigint, exponent: bigint, expected: bigint): readonly boolean[] => {
+      powers.mock.resetCalls();
+      written.mock.resetCalls();
+      assert.equal(m.pow(base, exponent), expected);
+      // OpenSSL is handed the exponent as bytes, BigInt's windows read its digits: it is written out for one of them.
+      const digits = written.mock.calls.filter((call) => call.this === exponent && call.arguments[0] === 16);
+      assert.ok(digits.length <= 1, "BigInt computes no power");
+      return powers.mock.calls.map(({ error }) => error !== undefined);
+    };
+    for (let index = 0; index < 4; index++) {
+      const base = randomBelow(random, p - 3n) + 2n;
+      assert.deepEqual(refusedOf(base, p - 1n, 1n), [true, false]);
+      assert.deepEqual(refusedOf(base, (p - 1n) / 2n, euler(base, p) === 1 ? 1n : p - 1n), [true, false]);
+      assert.deepEqual(refusedOf(base, p, base), [false]);
+    }
+    for (const base of [0n, 1n, p - 1n]) assert.deepEqual(refusedOf(base, 7n, base), []);
+    written.mock.restore();
+    // A power of 0 is left to BigInt: no unit has one.
+    const square = new Modulus(p * p);
+    powers.mock.resetCalls();
+    assert.equal(square.pow(3n * p, 2n), 0n);
+    assert.deepEqual(
+      powers.mock.calls.map(({ error }) => error !== undefined),
+      [false, true, true], // the engine's own test comes first
+    );
   });
 
   it("inverts for negative exponents, and refuses a base that is no unit", () => {

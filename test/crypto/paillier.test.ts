@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { DiffieHellman } from "node:crypto";
 import { describe, it } from "node:test";
 import { inspect } from "node:util";
 import { InvalidInput } from "../../src/crypto/fault.js";
@@ -26,6 +27,30 @@ describe("paillier", () => {
         assert.ok(secret.areMembers({ ciphertexts: [ciphertext], nonces: [nonce] }));
       }
       assert.equal(secret.decrypt(key.encrypt(half + 1n, random).ciphertext), -half);
+    });
+
+    it(`${profile.name}: decrypts any ciphertext by two powers of OpenSSL, none of them refused`, (context) => {
+      assert.equal(secret.decrypt(key.encrypt(5n, random).ciphertext), 5n); // makes what is made once
+      const { p, q, N, NN } = secret;
+      const powers = context.mock.method(DiffieHellman.prototype, "computeSecret");
+      const plaintexts = [0n, 1n, -1n, p, -p, q, -q, N >> 1n, randomBits(random, 256)];
+      const cases: readonly (readonly [name: string, ciphertext: bigint, plaintext: bigint])[] = [
+        ["1", 1n, 0n],
+        ["-1", NN - 1n, 0n],
+        ["1 + N", 1n + N, 1n],
+        ["the inverse of 1 + N", NN + 1n - N, -1n],
+        ["a nonce's power alone", key.encryptWith(0n, 2n), 0n],
+        ...plaintexts.map((m) => [`of ${m}`, key.encrypt(m, random).ciphertext, m] as const),
+      ];
+      for (const [name, ciphertext, plaintext] of cases) {
+        powers.mock.resetCalls();
+        assert.equal(secret.decrypt(ciphertext), plaintext, name);
+        assert.deepEqual(
+          powers.mock.calls.map(({ error }) => error),
+          [undefined, undefined],
+          name,
+        );
+      }
     });
 
     it(`${profile.name}: is homomorphic, by owner and others alike`, () => {

@@ -103,7 +103,8 @@ function fieldCheats(schema: DescMessage, place: Place): readonly Cheat[] {
         },
       }));
     if (field.fieldKind === "list") {
-      return [...put(false, BAD_LIST), ...elementCheats(field, { ...place, prefix: `${path}[]` }, localName)];
+      const entryAt = (index: 0 | -1) => elementCheats(field, { ...place, prefix: `${path}[]` }, index);
+      return [...put(false, BAD_LIST), ...entryAt(0), ...(place.deep ? [] : oneOfEachField(entryAt(-1)))];
     }
     if (field.fieldKind === "scalar" && field.scalar === ScalarType.BYTES) {
       return [...put(true, OTHER_BYTES), ...put(false, place.deep ? BAD_BYTES.slice(0, 1) : BAD_BYTES)];
@@ -125,8 +126,19 @@ function fieldCheats(schema: DescMessage, place: Place): readonly Cheat[] {
   });
 }
 
-/** The first entry of a list. */
-function elementCheats(field: DescField & { fieldKind: "list" }, place: Place, localName: string): readonly Cheat[] {
+/** For the last entry of a message's own list, which a check that looks at the first alone would not see. */
+function oneOfEachField(cheats: readonly Cheat[]): readonly Cheat[] {
+  const seen = new Set<string>();
+  return cheats.flatMap((cheat) => {
+    if (!cheat.keepsForm || seen.has(cheat.path)) return [];
+    seen.add(cheat.path);
+    return [{ ...cheat, what: `${cheat.what}, in the last entry` }];
+  });
+}
+
+/** The first or the last entry of a list. */
+function elementCheats(field: DescField & { fieldKind: "list" }, place: Place, index: 0 | -1): readonly Cheat[] {
+  const { localName } = field;
   if (field.listKind !== "message") throw new Error(`no cheats for a list like ${field.name}`);
   const put = (keepsForm: boolean, changes: readonly Change[]): Cheat[] =>
     changes.map(([what, change]) => ({
@@ -135,10 +147,9 @@ function elementCheats(field: DescField & { fieldKind: "list" }, place: Place, l
       keepsForm,
       apply(message) {
         const list = place.reach(message)?.[localName];
-        if (list?.[0] === undefined) return false;
-        const changed = change(list[0]);
+        const changed = list?.length > 0 ? change(list.at(index)) : undefined;
         if (changed === undefined) return false;
-        list[0] = changed;
+        list[index === 0 ? 0 : list.length - 1] = changed;
         return true;
       },
     }));
@@ -149,6 +160,6 @@ function elementCheats(field: DescField & { fieldKind: "list" }, place: Place, l
   if (field.message.typeName === ScalarSchema.typeName) {
     return [...put(true, OTHER_SCALAR), ...put(false, present(BAD_SCALAR))];
   }
-  const reach = (message: Loose): Loose => place.reach(message)?.[localName]?.[0];
+  const reach = (message: Loose): Loose => place.reach(message)?.[localName]?.at(index);
   return fieldCheats(field.message, { prefix: `${place.prefix}.`, reach, deep: true });
 }

@@ -8,6 +8,12 @@ export type Named =
 /** By round and path. A path that is not a leaf can only lose its form. */
 export type Table = Readonly<Record<string, Readonly<Record<string, Named>>>>;
 
+/**
+ * In place of a check: nobody can see that the value is another one, the session ends well, and its scene tells what becomes
+ * of it.
+ */
+export const NOBODY = "nobody";
+
 /** What a plain check name stands for: a bad form is refused before any check runs. */
 export function checkFor(named: Named, { what, keepsForm }: { readonly what: string; readonly keepsForm: boolean }) {
   if (typeof named === "string") return keepsForm ? named : "malformed";
@@ -37,6 +43,26 @@ export const frostSign: Table = {
   nonces: { commitments: form, ...each("commitments[].", ["hiding", "binding"], "signature-share") },
   shares: { shares: form, "shares[]": "signature-share" },
 };
+
+export const frostNonces: Table = {
+  // A commitment of the right form is its sender's own, whatever it is: the share that answers to it later convicts.
+  nonces: { commitments: form, ...each("commitments[].", ["hiding", "binding"], NOBODY) },
+  agreed: {},
+};
+
+/** Commitments beside a share count by their hash only, so what is no point is like one that is another. */
+const prepared = (commitments: string): Table => ({
+  shares: {
+    shares: form,
+    "shares[].share": "signature-share",
+    "shares[].commitments": form,
+    ...each("shares[].commitments[].", ["hiding", "binding"], always(commitments)),
+  },
+});
+/** While all shares fit, commitments are not read: the signature verifies. */
+export const frostSignPrepared = prepared(NOBODY);
+/** When somebody's share does not fit, every signer answers for its commitments too. */
+export const besideWrongShare = prepared("signature-share");
 
 export const sign: Table = { shares: { shares: form, "shares[]": "signature-share" } };
 
@@ -182,6 +208,8 @@ export const refresh: Table = {
 export const tables: Readonly<Record<string, readonly Table[]>> = {
   "keygen/1": [keygen],
   "frost-sign/1": [frostSign],
+  "frost-nonces/1": [frostNonces],
+  "frost-sign-prepared/1": [frostSignPrepared, besideWrongShare],
   "cggmp24-sign/1": [sign],
   "cggmp24-aux-info/1": [auxInfo],
   "cggmp24-presign/1": [presign, failedNonce, failedChi],

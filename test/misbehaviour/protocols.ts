@@ -4,7 +4,9 @@ import { presign } from "../../src/protocols/cggmp24/presign.js";
 import { refresh } from "../../src/protocols/cggmp24/refresh.js";
 import { reshare } from "../../src/protocols/cggmp24/reshare.js";
 import { sign } from "../../src/protocols/cggmp24/sign.js";
+import { prepareNonces } from "../../src/protocols/frost/prepare-nonces.js";
 import { frostSign } from "../../src/protocols/frost/sign.js";
+import { frostSignPrepared } from "../../src/protocols/frost/sign-prepared.js";
 import { keygen } from "../../src/protocols/keygen.js";
 import type { Protocol } from "../../src/session/protocol.js";
 
@@ -13,6 +15,8 @@ type AnyProtocol = Protocol<never, never, unknown>;
 export const protocols: readonly AnyProtocol[] = [
   keygen,
   frostSign,
+  prepareNonces,
+  frostSignPrepared,
   auxInfo,
   presign,
   sign,

@@ -7,6 +7,7 @@ import { create, toBinary } from "@bufbuild/protobuf";
 import { type Envelope, type Evidence, EvidenceSchema } from "../../gen/mpcwallet/session/v1/session_pb.js";
 import { withholdPayload } from "../../src/session/envelope.js";
 import { DISCLOSURE } from "../../src/session/evidence.js";
+import { partyId } from "../../src/session/party.js";
 import type { SessionContext } from "../../src/session/session.js";
 import {
   accusations,
@@ -15,12 +16,13 @@ import {
   envelopesOf,
   flip,
   type Lies,
+  played,
   remembering,
 } from "../protocols/cggmp24/dishonesty.js";
 import { rememberPowers } from "../protocols/cggmp24/remembered-powers.js";
 import { type Outcome, type Run, simulate } from "../session/simulation.js";
 import { type Cheat, cheatsOf, type Loose } from "./cheats.js";
-import { checkFor, type Table } from "./expectations.js";
+import { checkFor, NOBODY, type Table } from "./expectations.js";
 import type { JudgeInput } from "./judge-process.js";
 import { toFacts } from "./public-facts.js";
 
@@ -37,6 +39,8 @@ export interface Scene<Pub, Secret, Out> {
   readonly alsoNamed?: (check: string) => readonly number[];
   /** The cheat computes what follows from what it should have sent. */
   readonly asIfHonest?: boolean;
+  /** What becomes of a change that nobody can see, given how the session ended; every honest party is done. */
+  readonly unseen?: (outcome: Outcome<Out>) => void;
 }
 
 const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString("hex");
@@ -69,8 +73,9 @@ export function askJudge<Pub>(
 /** What a liar might make of a proper accusation, or of honest envelopes, to have an honest party convicted. */
 export function forgeries(evidence: Evidence, honest: number, envelopes: Envelopes): readonly Evidence[] {
   const { accused: culprit, exhibits } = evidence;
-  const own = [...envelopes.values()].flatMap((all) => all.filter(({ sender }) => sender === honest));
-  const [first, second] = own;
+  const all = [...envelopes.values()].flat();
+  const own = all.filter(({ sender }) => sender === honest);
+  const [first] = own;
   assert.ok(first !== undefined);
   const accuse = (check: string, shown: readonly Envelope[], accuser = culprit): Evidence =>
     create(EvidenceSchema, { ssid: first.ssid, check, accused: honest, accuser, exhibits: [...shown] });
@@ -94,12 +99,9 @@ export function forgeries(evidence: Evidence, honest: number, envelopes: Envelop
     accuse("false-alarm", [first]),
     accuse("malformed-disclosure", [first]),
     accuse(DISCLOSURE.id, [first]),
-    ...(second === undefined
-      ? []
-      : [
-          accuse("equivocation", [first, second]), //                          two slots
-          accuse("false-echo", [first, second]),
-        ]),
+    // Two rounds, two recipients of one round, two senders: no two of a session's envelopes are of one slot.
+    ...own.flatMap((one) => all.filter((other) => other !== one).map((other) => accuse("equivocation", [one, other]))),
+    ...own.slice(1).map((other) => accuse("false-echo", [first, other])),
   ];
 }
 
@@ -124,6 +126,17 @@ export function describeScene<Pub, Secret, Out>(scene: Scene<Pub, Secret, Out>):
     };
     const liars = { ...scene.prelude, [cheat]: { ...prelude, [round]: lie } };
     const honest = run.ids.filter((party) => !(party in liars));
+    if (check === NOBODY) {
+      assert.ok(scene.unseen !== undefined, "somebody tells what becomes of it");
+      const outcome = played(run, { liars, asIfHonest: scene.asIfHonest ?? false });
+      for (const party of honest) {
+        assert.ok(seenBy.has(party));
+        assert.equal(outcome.progress.get(partyId(party))?.state, "done", `party ${party}`);
+      }
+      scene.unseen(outcome);
+      outcomes.push(outcome);
+      return;
+    }
     const result = caught(run, {
       liars,
       check,
@@ -153,6 +166,28 @@ export function describeScene<Pub, Secret, Out>(scene: Scene<Pub, Secret, Out>):
       for (const [index, { check, exhibits }] of guilty.entries()) {
         assert.equal(verdicts[index], true, `${check}, ${exhibits[0]?.round}`);
       }
+    });
+
+    it("and hears nobody who accuses itself, is no party of the session or alters the evidence", () => {
+      assert.ok(context !== undefined && guilty.length > 0);
+      const stranger = Math.max(...context.group.ids) + 1;
+      const made = guilty.flatMap((evidence) => {
+        const [first, second, ...rest] = evidence.exhibits;
+        assert.ok(first !== undefined);
+        return [
+          { ...evidence, accuser: evidence.accused },
+          { ...evidence, accuser: stranger },
+          { ...evidence, ssid: new Uint8Array(32) },
+          { ...evidence, exhibits: [...evidence.exhibits, first] }, //           one exhibit twice
+          { ...evidence, exhibits: evidence.exhibits.map(withholdPayload) }, //  nothing to see
+          ...(second === undefined ? [] : [{ ...evidence, exhibits: [second, first, ...rest] }]),
+        ];
+      });
+      const verdicts = askJudge(scene.run().protocol.name, context, made);
+      assert.deepEqual(
+        verdicts,
+        made.map(() => false),
+      );
     });
 
     it("and convicts no honest party, whatever is put together or forged", () => {

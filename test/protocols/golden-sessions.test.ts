@@ -28,6 +28,21 @@ describe("recorded sessions", () => {
     });
   }
 
+  it("hold a verdict of every check, and one of guilty for the last step of a failed nonce", () => {
+    const guilty = sessions.flatMap(({ verdicts }) =>
+      Object.entries(verdicts).flatMap(([place, holds]) => (holds ? [] : [place])),
+    );
+    assert.ok(guilty.includes("failed-nonce/product/2/1"), guilty.join());
+    for (const { name, checks } of protocols) {
+      const places = sessions.filter(({ protocol }) => protocol === name).flatMap((one) => Object.keys(one.verdicts));
+      for (const { id } of checks)
+        assert.ok(
+          places.some((place) => place.startsWith(`${id}/`)),
+          `${name}, ${id}`,
+        );
+    }
+  });
+
   it("hold a message of every round of every protocol", () => {
     for (const { name, rounds } of protocols) {
       const said = new Set(
@@ -35,10 +50,7 @@ describe("recorded sessions", () => {
           .filter(({ protocol }) => protocol === name)
           .flatMap(({ envelopes }) => envelopes.map((envelope) => decodeEnvelope(bytes(envelope))?.round)),
       );
-      for (const { id } of rounds) {
-        // Not recorded: step 6 of presigning, which comes only when two of three collude.
-        if (id !== "product-proofs") assert.ok(said.has(id), `${name}, ${id}`);
-      }
+      for (const { id } of rounds) assert.ok(said.has(id), `${name}, ${id}`);
     }
   });
 });

@@ -1,7 +1,12 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { create, toBinary } from "@bufbuild/protobuf";
-import { EchoDisclosureSchema, type Envelope, type Evidence } from "../../gen/mpcwallet/session/v1/session_pb.js";
+import {
+  EchoDisclosureSchema,
+  type Envelope,
+  type Evidence,
+  EvidenceSchema,
+} from "../../gen/mpcwallet/session/v1/session_pb.js";
 import { PeerFault, PeerSilent } from "../../src/crypto/fault.js";
 import { type KeygenParameters, keygen } from "../../src/protocols/keygen.js";
 import { decodeEnvelope, encodeEnvelope, signEnvelope, withholdPayload } from "../../src/session/envelope.js";
@@ -67,6 +72,16 @@ function assertNamed(progress: Progress<unknown> | undefined, nodeId: string, ch
   return evidence;
 }
 
+/** A judge agrees, and not when the evidence is of another session's name or one exhibit stands in it twice. */
+function assertJudged(context: SessionContext<KeygenParameters>, evidence: Evidence, what?: string): void {
+  assert.ok(judged(keygen, context, evidence), what);
+  assert.equal(judged(keygen, context, { ...evidence, ssid: new Uint8Array(32) }), false, what);
+  const { exhibits } = evidence;
+  for (const again of exhibits) {
+    assert.equal(judged(keygen, context, { ...evidence, exhibits: [...exhibits, again] }), false, what);
+  }
+}
+
 const contextOf = (outcome: { context: SessionContext<unknown> }) =>
   outcome.context as SessionContext<KeygenParameters>;
 
@@ -81,7 +96,7 @@ describe("session", () => {
     });
     for (const honest of [1, 2]) {
       const evidence = assertNamed(outcome.progress.get(partyId(honest)), "node-3", "equivocation");
-      assert.ok(judged(keygen, contextOf(outcome), evidence));
+      assertJudged(contextOf(outcome), evidence);
     }
   });
 
@@ -102,7 +117,7 @@ describe("session", () => {
     assert.equal(session.receive(from3(one)), "duplicate");
     assert.equal(session.receive(from3(other)), "accepted");
     const evidence = assertNamed(session.progress, "node-3", "equivocation");
-    assert.ok(judged(keygen, context, evidence));
+    assertJudged(context, evidence);
     assert.equal(session.receive(from3(one)), "session-ended");
   });
 
@@ -116,8 +131,86 @@ describe("session", () => {
     });
     for (const honest of [1, 3]) {
       const evidence = assertNamed(outcome.progress.get(partyId(honest)), "node-2", "false-echo");
-      assert.ok(judged(keygen, contextOf(outcome), evidence));
+      assertJudged(contextOf(outcome), evidence);
     }
+  });
+
+  it("what honest parties say in two sessions convicts nobody in either", () => {
+    const outcomes = ["one", "other"].map((seed) => simulate({ ...base, dishonest: [], seed }));
+    const said = outcomes.map(({ delivered }): Envelope[] =>
+      delivered.filter((d) => d.to === 1 && isRound(d, 2, "commitment")).map(({ bytes }) => envelopeOf(bytes)),
+    );
+    const names: readonly Uint8Array[] = said.flatMap((all) => all.slice(0, 1).map(({ ssid }) => ssid));
+    assert.notDeepEqual(names[0], names[1]);
+    const [here = [], there = []] = said.map((all) => all.slice(0, 1));
+    const shown: readonly (readonly Envelope[])[] = [[...here, ...there], [...there, ...here], here, there];
+    for (const outcome of outcomes) {
+      const context = contextOf(outcome);
+      for (const ssid of names) {
+        for (const exhibits of shown) {
+          for (const check of ["equivocation", "malformed", "opens-commitment"]) {
+            const accusation = { ssid, check, accused: 2, accuser: 1, exhibits: [...exhibits] };
+            assert.equal(judged(keygen, context, create(EvidenceSchema, accusation)), false, check);
+          }
+        }
+      }
+    }
+  });
+
+  it("nobody is convicted by what another party disclosed", () => {
+    const outcome = simulate({ ...base, dishonest: [] });
+    const context = contextOf(outcome);
+    const sent = (sender: number, round: string) =>
+      envelopeOf(outcome.delivered.find((d) => isRound(d, sender, round))?.bytes ?? new Uint8Array());
+    const [honest, cheats] = [1, 2].map((party) => sent(party, "opening"));
+    assert.ok(honest !== undefined && cheats !== undefined);
+    // Party 2 signs that it received nothing, which does not hash to the echo that either of them sent.
+    const nothing = envelopeOf(disclose(honest.ssid, [], honest));
+    const accuse = (accused: number, exhibits: Envelope[], check = "false-echo"): Evidence =>
+      create(EvidenceSchema, { ssid: honest.ssid, check, accused, accuser: 3, exhibits });
+    assert.equal(judged(keygen, context, accuse(1, [honest, nothing])), false);
+    assert.equal(judged(keygen, context, accuse(1, [nothing, honest])), false);
+    assert.equal(judged(keygen, context, accuse(2, [cheats, nothing])), true);
+    // Without their payloads disclosures say nothing, and a message of another round is none.
+    assert.equal(judged(keygen, context, accuse(2, [cheats, withholdPayload(nothing)])), false);
+    assert.equal(judged(keygen, context, accuse(2, [cheats, sent(2, "proof")])), false);
+    assert.equal(judged(keygen, context, accuse(2, [nothing, nothing])), false);
+    // A list with gaps proves nothing about an echo.
+    const gap = envelopeOf(disclose(honest.ssid, [withholdPayload(sent(1, "commitment"))], honest));
+    assert.equal(judged(keygen, context, accuse(2, [cheats, gap])), false);
+    // That list convicts by itself: each round stands in a disclosure with all its parties.
+    assert.equal(judged(keygen, context, accuse(2, [gap], "malformed-disclosure")), true);
+    for (const check of ["malformed-disclosure", "false-alarm"]) {
+      assert.equal(judged(keygen, context, accuse(1, [honest], check)), false);
+      assert.equal(judged(keygen, context, accuse(2, [withholdPayload(gap)], check)), false);
+    }
+  });
+
+  it("a disclosure of something else than whole rounds of broadcasts is malformed", () => {
+    const outcome = simulate({ ...base, dishonest: [] });
+    const context = contextOf(outcome);
+    const sent = (sender: number, round: string): Envelope =>
+      withholdPayload(envelopeOf(outcome.delivered.find((d) => isRound(d, sender, round))?.bytes ?? new Uint8Array()));
+    const cause = sent(1, "opening");
+    const [one, two, three] = [1, 2, 3].map((party) => sent(party, "commitment"));
+    assert.ok(one !== undefined && two !== undefined && three !== undefined);
+    const toOne = withholdPayload(envelopeOf(resigned(encodeEnvelope(sent(2, "commitment")), { recipient: 1 })));
+    const forged = { ...three, signature: Uint8Array.from(three.signature).fill(1, 5, 6) };
+    const verdicts = (received: Envelope[], from = cause): readonly boolean[] =>
+      ["malformed-disclosure", "false-alarm"].map((check) => {
+        const exhibits = [envelopeOf(disclose(cause.ssid, received, from))];
+        const accusation = { ssid: cause.ssid, check, accused: 2, accuser: 3, exhibits };
+        return judged(keygen, context, create(EvidenceSchema, accusation));
+      });
+    assert.deepEqual(verdicts([one, two, three]), [false, true], "in order, but for nothing");
+    assert.deepEqual(verdicts([one, one, three]), [true, false], "somebody twice");
+    assert.deepEqual(verdicts([one, toOne, three]), [true, false], "a message to one party");
+    assert.deepEqual(verdicts([one, two, forged]), [true, false], "what nobody signed");
+    assert.deepEqual(verdicts([one, two, three, sent(2, "share")]), [true, false], "more than broadcasts");
+    assert.deepEqual(verdicts([one, two, three], { ...cause, round: "proof" }), [true, false], "a forged cause");
+    // Another party's disclosure is a cause by itself.
+    const alarm = withholdPayload(envelopeOf(disclose(cause.ssid, [], cause, 1)));
+    assert.deepEqual(verdicts([one, two, three], alarm), [false, false]);
   });
 
   it("a needless disclosure is named", () => {
@@ -145,17 +238,20 @@ describe("session", () => {
       const named = [1, 3].map((honest) => outcome.progress.get(partyId(honest)));
       for (const progress of named) {
         const evidence = assertNamed(progress, "node-2", check);
-        assert.ok(judged(keygen, contextOf(outcome), evidence));
+        assertJudged(contextOf(outcome), evidence);
         assert.equal(judged(keygen, contextOf(outcome), { ...evidence, accused: 1 }), false);
+        const other = Object.keys(causes).find((name) => name !== check) ?? "";
+        assert.equal(judged(keygen, contextOf(outcome), { ...evidence, check: other }), false);
       }
     }
   });
 
   it("payloads that do not decode, are too large or belong to no round are evidence", () => {
+    const hash = Uint8Array.of(0x0a, 32, ...new Uint8Array(32));
     const cases = {
       undecodable: { payload: Uint8Array.of(0xff) },
       "unknown field": { payload: Uint8Array.of(0x0a, 32, ...new Uint8Array(32), 0x7a, 0x01, 0x00) },
-      "too large": { payload: new Uint8Array(65) },
+      "too large": { payload: Uint8Array.of(...hash, ...hash) }, // the last of a field counts: it decodes, and is well formed
       "wrong length": { payload: Uint8Array.of(0x0a, 31, ...new Uint8Array(31)) },
       "unknown round": { round: "no-such-round" },
       "broadcast sent to one": { recipient: 1 },
@@ -166,7 +262,7 @@ describe("session", () => {
         wire: (d) => (isRound(d, 3, "commitment") && d.to === 1 ? resigned(d.bytes, change) : d.bytes),
       });
       const evidence = assertNamed(outcome.progress.get(partyId(1)), "node-3", "malformed");
-      assert.ok(judged(keygen, contextOf(outcome), evidence), name);
+      assertJudged(contextOf(outcome), evidence, name);
     }
   });
 
@@ -259,16 +355,16 @@ describe("session", () => {
   });
 });
 
-/** An echo disclosure that party 2 signs although nothing was amiss. */
-function disclose(ssid: Uint8Array, received: Envelope[], cause: Envelope): Uint8Array {
+/** An echo disclosure that party 2, or another, signs although nothing was amiss. */
+function disclose(ssid: Uint8Array, received: Envelope[], cause: Envelope, sender = 2): Uint8Array {
   const message = create(EchoDisclosureSchema, { received, cause: withholdPayload(cause) });
   const payload = toBinary(EchoDisclosureSchema, message);
   const fields = {
     ssid,
     round: "echo-disclosure",
-    sender: partyId(2),
+    sender: partyId(sender),
     recipient: 0 as const,
     echo: new Uint8Array(32),
   };
-  return encodeEnvelope(signEnvelope({ ...fields, payload }, signAs(2)));
+  return encodeEnvelope(signEnvelope({ ...fields, payload }, signAs(sender)));
 }

@@ -46,6 +46,7 @@ export function lying<Pub, Secret, Out>(
         if (effect.kind === "send" && lie !== undefined) {
           input = yield {
             ...effect,
+            round: { ...effect.round, maxBytes: Number.MAX_SAFE_INTEGER }, // who lies keeps to no length
             compose(to) {
               const composed = effect.compose(to);
               honest.set(id, composed);
@@ -115,14 +116,22 @@ export interface Lie {
   readonly victims?: readonly number[] | (() => readonly number[]);
 }
 
+/** How a session with liars ends. */
+export function played<Pub, Secret, Out>(
+  run: Run<Pub, Secret, Out>,
+  { liars, asIfHonest = false }: { readonly liars: Lie["liars"]; readonly asIfHonest?: boolean },
+): Outcome<Out> {
+  const quick = remembering(run);
+  const cheats = new Map(
+    Object.entries(liars).map(([id, lies]) => [Number(id), lying(quick.protocol, lies, asIfHonest)]),
+  );
+  return simulate({ ...quick, cheats });
+}
+
 /** Runs with liars; every honest party that can see the lie names exactly the culprits, by the check. */
 export function caught<Pub, Secret, Out>(run: Run<Pub, Secret, Out>, lie: Lie): Caught<Pub, Out> {
   const liars = Object.keys(lie.liars).map(Number);
-  const quick = remembering(run);
-  const cheats = new Map(
-    Object.entries(lie.liars).map(([id, lies]) => [Number(id), lying(quick.protocol, lies, lie.asIfHonest)]),
-  );
-  const outcome = simulate({ ...quick, cheats });
+  const outcome = played(run, lie);
   const victims = typeof lie.victims === "function" ? lie.victims() : lie.victims;
   const expected = [...(lie.culprits ?? liars)].sort().map((id) => `node-${id}`);
   const found: Evidence[] = [];

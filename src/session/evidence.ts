@@ -183,6 +183,7 @@ function failsCheck<Pub>(trial: Trial<Pub>, { check: name, accused, accuser, exh
     if (round === undefined || record.entry(slotOf(envelope)) !== undefined) return false;
     record.add(slotOf(envelope), envelope, readPayload(round, envelope, trial.shape));
   }
+  // A round with gaps proves nothing; nor would its hash be an honest party's echo.
   const covered = coveredBroadcasts(trial, exhibits, check.needs[0].round.step);
   if (covered === undefined || !equalBytes(echoOf(trial.ssid, covered), conviction.echo)) return false;
   const parties = { accused: accused as PartyId, accuser: accuser as PartyId };

@@ -125,17 +125,24 @@ export class FrameReader {
     return this.#over;
   }
 
+  /** Takes the next bytes and returns the frames that are complete. @throws {ConnectError} as `feed` */
+  push(bytes: Uint8Array): Frame["kind"][] {
+    const frames: Frame["kind"][] = [];
+    this.feed(bytes, (frame) => frames.push(frame));
+    return frames;
+  }
+
   /**
-   * Takes the next bytes and returns the frames that are complete.
+   * Takes the next bytes and gives each frame that is complete to `take`. What that throws ends the reading, so that the rest of
+   * a hostile peer's frames costs nothing.
    *
    * @throws {ConnectError} ResourceExhausted for a frame over its limit; Internal for what does not decode or is out of order
    */
-  push(bytes: Uint8Array): Frame["kind"][] {
-    const frames: Frame["kind"][] = [];
+  feed(bytes: Uint8Array, take: (frame: Frame["kind"]) => void): void {
     let buffer = bytes;
     if (this.#pieces.bytes > 0) {
       this.#pieces.add(bytes);
-      if (this.#pieces.bytes < this.#wanted) return frames;
+      if (this.#pieces.bytes < this.#wanted) return;
       buffer = this.#pieces.takeJoined();
     }
     for (;;) {
@@ -145,12 +152,11 @@ export class FrameReader {
       const end = size.offset + size.value;
       this.#wanted = end;
       if (buffer.length < end) break;
-      frames.push(this.#decode(buffer.subarray(size.offset, end)));
+      take(this.#decode(buffer.subarray(size.offset, end)));
       buffer = buffer.subarray(end);
       this.#wanted = 0;
     }
     if (buffer.length > 0) this.#pieces.add(buffer);
-    return frames;
   }
 
   #checkSize(sizeBytes: number): void {

@@ -1,12 +1,16 @@
+import { Code, ConnectError } from "@connectrpc/connect";
 import { Pieces } from "./pieces.js";
 
 /** A byte of flags and four of length. */
 const PREFIX_BYTES = 5;
+/** A sender cuts a message where a frame is full. Smaller parts of one are refused after so many, as each costs us a frame's work. */
+const FRAGMENT_BYTES = 1_024;
+const MAX_FRAGMENTS = 64;
 
 /**
  * Follows the messages in the body of a gRPC call and hands each one on when it is whole. Connect's own reader sets memory
  * aside for what a prefix claims, and goes through all the pieces that it has for each further one: a peer that claims ten
- * megabytes, or sends them a byte a frame, would cost us far more than itself.
+ * megabytes, or sends them in small frames, would cost us far more than itself.
  *
  * @source gRPC over HTTP/2, "Length-Prefixed-Message"
  */
@@ -18,6 +22,8 @@ export class MessageAssembler {
   /** Of the message under way, after its prefix. */
   #missingBytes = 0;
   #isRefused = false;
+  /** Small parts that ended no message. */
+  #fragments = 0;
 
   /** @param maxBytes the reader's own limit: it sees a message that claims more at once, and refuses it */
   constructor(maxBytes: number) {
@@ -29,11 +35,19 @@ export class MessageAssembler {
     return this.#pieces.bytes;
   }
 
-  /** Takes the next bytes of the body; returns what may go on, in order. */
+  /**
+   * Takes the next bytes of the body; returns what may go on, in order.
+   *
+   * @throws {ConnectError} ResourceExhausted for messages in small parts
+   */
   push(bytes: Uint8Array): Uint8Array[] {
     const whole = this.#follow(bytes);
     if (whole === bytes.length && this.#pieces.bytes === 0) return [bytes];
     if (whole === 0) {
+      if (bytes.length < FRAGMENT_BYTES) this.#fragments += 1;
+      if (this.#fragments > MAX_FRAGMENTS) {
+        throw new ConnectError(`a message in more than ${MAX_FRAGMENTS} small frames`, Code.ResourceExhausted);
+      }
       this.#pieces.add(bytes);
       return [];
     }

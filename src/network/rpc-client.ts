@@ -92,7 +92,7 @@ class ClientCall implements StreamConsumer {
       if (this.#stream.receivedBytes > this.#limits.streamBytes + this.#limits.frameBytes) {
         throw new ConnectError(`the answer is over ${this.#limits.streamBytes} bytes`, Code.ResourceExhausted);
       }
-      for (const frame of this.#reader.push(bytes)) this.#take(frame);
+      this.#reader.feed(bytes, (frame) => this.#take(frame));
     } catch (error) {
       this.#giveUp(error);
     }

@@ -138,6 +138,15 @@ interface ServerCallHost {
 }
 
 const SWEEP_MS = 500;
+/** 24 days. For more a timer of Node's warns and fires at once. */
+const MAX_TIMEOUT_S = 2_147_483;
+const SECONDS_OF: Readonly<Record<string, number>> = { H: 3_600, M: 60, S: 1 };
+
+function shortenTimeout(header: Headers): void {
+  const [, digits, unit = ""] = /^(\d{1,8})([HMS])$/.exec(header.get("grpc-timeout") ?? "") ?? [];
+  if (Number(digits) * (SECONDS_OF[unit] ?? 0) > MAX_TIMEOUT_S) header.set("grpc-timeout", `${MAX_TIMEOUT_S}S`);
+}
+
 const ONE_MESSAGE_IN: ReadonlySet<string> = new Set(["unary", "server_streaming"]);
 
 /** The answering side of one call on one stream. */
@@ -201,7 +210,7 @@ class ServerCall implements StreamConsumer {
         );
       }
       this.#heldBytes += bytes.length;
-      for (const frame of this.#reader.push(bytes)) this.#take(frame);
+      this.#reader.feed(bytes, (frame) => this.#take(frame));
       this.#settle();
     } catch (error) {
       this.giveUp(error);
@@ -268,6 +277,7 @@ class ServerCall implements StreamConsumer {
     this.#handling = true;
     try {
       const header = headersOf(head.fields);
+      shortenTimeout(header);
       this.#connection.setRank(this.#stream, trafficRank(header.get(TRAFFIC_CLASS_FIELD) ?? "control"));
       const handler = this.#host.handlers.get(head.path);
       // A request of many messages is a conversation and may pause.

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
+import { Code, ConnectError } from "@connectrpc/connect";
 import { ByteQueue } from "../../src/network/byte-queue.js";
 import { MessageAssembler } from "../../src/network/message-assembler.js";
 import { Pieces } from "../../src/network/pieces.js";
@@ -110,11 +111,13 @@ describe("message assembler", () => {
     for (let seed = 0; seed < 60; seed++) {
       const dice = new Dice(seed);
       const most = [1, 7, 500, 40_000, 100_000][seed % 5] ?? 1;
+      // Smaller parts of one message are refused.
+      const least = most < 40_000 ? 1_024 : 1;
       const assembler = new MessageAssembler(100_000);
       const out: Uint8Array[] = [];
       let arrived = 0;
       let passed = 0;
-      for (const piece of cut(body, () => 1 + dice.below(most))) {
+      for (const piece of cut(body, () => least + dice.below(most))) {
         arrived += piece.length;
         for (const part of assembler.push(piece)) {
           out.push(part);
@@ -136,6 +139,25 @@ describe("message assembler", () => {
     assert.equal(assembler.heldBytes, 8);
     assert.equal(Buffer.concat(assembler.rest()).length, 8);
     assert.equal(assembler.heldBytes, 0);
+  });
+
+  it("refuses a message in more than 64 small parts; parts of 1 KB are not small, the last one may be", () => {
+    const body = grpcMessage(200_000);
+    const inParts = (partBytes: number, parts: number) => {
+      const assembler = new MessageAssembler(200_000);
+      for (let part = 0; part < parts; part++) assembler.push(body.subarray(part * partBytes, (part + 1) * partBytes));
+    };
+    inParts(1_024, 196);
+    inParts(1_023, 64);
+    for (const partBytes of [1, 1_023]) {
+      assert.throws(
+        () => inParts(partBytes, 65),
+        (error) => error instanceof ConnectError && error.code === Code.ResourceExhausted,
+      );
+    }
+    // Each of these ends a message.
+    const assembler = new MessageAssembler(100);
+    for (let message = 0; message < 200; message++) assert.equal(assembler.push(grpcMessage(3)).length, 1);
   });
 
   it("shows the reader at once what claims more than the limit, and holds nothing of it", () => {

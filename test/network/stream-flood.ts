@@ -1,4 +1,5 @@
 import { Code } from "@connectrpc/connect";
+import { encodeEnd } from "../../src/network/frame-codec.js";
 import { percentile } from "./bulk-service.js";
 import { HostilePeer, type RawStream } from "./hostile-peer.js";
 import {
@@ -36,7 +37,7 @@ function trickle(stream: RawStream["stream"], bytes: Uint8Array): void {
 const half = halfRequest(1_000_000);
 const halfTalk = halfRequest(1_000_000, EXCHANGE);
 const large = wholePing(1_900_000);
-const single = Buffer.concat([requestHead(), singleBytes(pingBody(50_000))]);
+const single = Buffer.concat([requestHead(), singleBytes(pingBody(50_000)), encodeEnd()]);
 const bombs = BOMBS.map(([, make]) => make());
 const claim = hugeClaim();
 const body = dataFrames(grpcMessage(1_000_000));
@@ -57,7 +58,7 @@ const ATTACKS: readonly Attack[] = [
     streams: 90,
     begin: (stream) => void stream.write(halfTalk),
   },
-  { name: "messages in frames of one byte", streams: 20, begin: (stream) => void stream.write(single) },
+  { name: "messages in frames of one byte", streams: 20, begin: (stream) => stream.end(single) },
   {
     name: "header bombs",
     streams: 45,
@@ -186,6 +187,7 @@ async function run(
         opened.stream.reset(0);
         return;
       }
+      opened.stream.reset(0);
       const { resetCode } = opened;
       if (resetCode === undefined) tally.answered += 1;
       else {

@@ -282,9 +282,9 @@ async function attempt(hostile: HostilePeer, bytes: Buffer, dice: Dice): Promise
   }
   if (way === 0 || bytes.length === 0) {
     await new Promise((resolve) => setImmediate(resolve));
-    if (!stream.receiving) return await over;
+    const isOver = !stream.receiving;
     stream.reset(dice.below(20));
-    return "cancelled";
+    return isOver ? await over : "cancelled";
   }
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<string>((resolve) => {
@@ -293,8 +293,9 @@ async function attempt(hostile: HostilePeer, bytes: Buffer, dice: Dice): Promise
   const end = await Promise.race([over, late]);
   clearTimeout(timer);
   if (end === "lost") throw new Error("the hostile peer's connection ended");
-  if (end !== "late") return end;
+  // The node is through with the stream; a peer that never ends its own direction keeps only itself from new streams.
   stream.reset(Code.Canceled);
+  if (end !== "late") return end;
   // Without its end a conversation may go on as long as it likes; everything else has been ended by now.
   if (way !== 1 || pathOf(bytes) !== EXCHANGE)
     throw new Error(`a stream did not end: ${bytes.subarray(0, 200).toString("hex")}`);

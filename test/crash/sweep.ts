@@ -35,6 +35,9 @@ export interface SweepOptions {
 
 type SweptScheme = "frost" | "cggmp24";
 
+/** Steps that come last in a change: what a node can still be told to die at when another one is back. */
+const SWITCH_POINTS = CHANGE_POINTS.slice(CHANGE_POINTS.indexOf("before-certificate"));
+
 /** A step that a node dies at, or a moment that a timer chooses. */
 export type Death = KillPoint | "random";
 
@@ -73,11 +76,13 @@ const PAYMENT_PATIENCE_MS = 60_000;
 const CHANGE_PATIENCE_MS: Readonly<Record<SweptScheme, number>> = { frost: 90_000, cggmp24: 240_000 };
 /** Payments in which a node that was told to die gets to its step, or does not. */
 const PAYMENTS_IN_ROUND = 3;
-const PAYMENTS_IN_CHANGE = 12;
+const PAYMENTS_IN_CHANGE = 6;
+/** Nodes that die in one change at most. */
+const DEATHS_IN_CHANGE = 4;
 /** Of so many refreshes one is of the SegWit wallet: it costs a minute, for the same steps of the same code. */
 const SEGWIT_REFRESH_EVERY = 16;
 /** Between payments while shares change: a SegWit wallet's would take the machine from those who make its shares. */
-const PAYMENT_PAUSE_MS: Readonly<Record<SweptScheme, number>> = { frost: 100, cggmp24: 3_000 };
+const PAYMENT_PAUSE_MS: Readonly<Record<SweptScheme, number>> = { frost: 300, cggmp24: 3_000 };
 const POLL_MS = 100;
 
 const pause = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms));
@@ -144,6 +149,8 @@ class Sweep {
   readonly #armed = new Map<string, Death>();
   /** Nodes that died and are being started again. */
   readonly #returning = new Map<string, Promise<void>>();
+  /** What the nodes were told in this round, in words. */
+  #told: string[] = [];
   #refreshes = 0;
   #lastRefreshed = "";
 
@@ -222,14 +229,12 @@ class Sweep {
 
   /** Two nodes may die at once: as many as three of five can do without. Each comes back as soon as it is dead. */
   async #round(wallets: readonly SweptWallet[], round: number): Promise<string> {
-    const { nodes } = this.#devnet.plan;
     const signing: readonly Death[] = [...SIGNING_POINTS, "random"];
     const all: readonly Death[] = [...signing, ...CHANGE_POINTS];
     const death = this.#rarest(all);
     const otherDeath = this.#rarest(isOfChange(death) ? all : signing);
-    const victim = this.#dice.pick(nodes);
-    const other = this.#dice.pick(nodes.filter((name) => name !== victim));
-    const timers = [await this.#arm(victim, death), await this.#arm(other, otherDeath)];
+    this.#told = [];
+    const timers = [await this.#arm(death), await this.#arm(otherDeath)];
     const payer = this.#dice.pick(wallets);
     if (isOfChange(death)) await this.#refreshWhilePaying(this.#toRefresh(wallets), payer);
     else await this.#payUntilDead(payer, walletOf(wallets, "frost") ?? payer);
@@ -237,7 +242,7 @@ class Sweep {
     await this.#disarm();
     await this.#whole();
     if (isOfChange(death)) await this.#requireOneEpoch(wallets);
-    return `${round + 1}: ${victim} ${death}, ${other} ${otherDeath}; payments ${JSON.stringify(this.#payments)}`;
+    return `${round + 1}: ${this.#told.join(", ")}; payments ${JSON.stringify(this.#payments)}`;
   }
 
   /** Nodes that were not asked to sign the first time may be asked the next time, which the Taproot wallet does quickly. */
@@ -266,15 +271,35 @@ class Sweep {
     return death;
   }
 
-  /** @returns ends when no timer runs for this node any more */
-  async #arm(name: string, death: Death): Promise<() => Promise<void>> {
+  /**
+   * Tells a node that runs, and was not told yet, how to die.
+   *
+   * @returns ends when no timer runs for this node any more
+   */
+  async #arm(death: Death): Promise<() => Promise<void>> {
+    const name = this.#dice.pick(this.#devnet.running().filter((one) => this.#isNode(one) && !this.#armed.has(one)));
+    this.#armed.set(name, death);
+    this.#told.push(`${name} ${death}`);
     if (death !== "random") {
-      this.#armed.set(name, death);
       await writeFile(this.#orderFile(name), `${death}\n`);
       return async () => undefined;
     }
-    const killed = pause(this.#dice.below(300)).then(() => this.#killNow(name));
+    const killed = pause(this.#dice.below(300)).then(() => {
+      const pid = this.#devnet.pid(name);
+      if (pid !== undefined && this.#devnet.running().includes(name)) process.kill(pid, "SIGKILL");
+    });
     return () => killed;
+  }
+
+  /** A change that goes on gets another death when one node is back; never more than two are down at once. */
+  async #killAgain(): Promise<void> {
+    const isUp = (name: string): boolean => this.#devnet.running().includes(name) && !this.#armed.has(name);
+    if (this.#devnet.plan.nodes.filter((name) => !isUp(name)).length >= 2) return;
+    if (this.#told.length < DEATHS_IN_CHANGE) await this.#arm(this.#rarest(SWITCH_POINTS));
+  }
+
+  #isNode(name: string): boolean {
+    return this.#devnet.plan.nodes.includes(name);
   }
 
   #orderFile(name: string): string {
@@ -286,13 +311,6 @@ class Sweep {
     // A timer of the last step may be about to see the order that has just been withdrawn.
     await pause(20);
     for (const name of this.#devnet.running()) this.#armed.delete(name);
-  }
-
-  #killNow(name: string): void {
-    const pid = this.#devnet.pid(name);
-    if (pid === undefined || !this.#devnet.running().includes(name)) return;
-    this.#armed.set(name, "random");
-    process.kill(pid, "SIGKILL");
   }
 
   /** A process was killed, by the step that it was told to die at or by the timer. */
@@ -330,6 +348,7 @@ class Sweep {
     ended.catch(() => undefined); // awaited below
     await this.#payAndCount(payer);
     for (let more = 1; isRunning && more < PAYMENTS_IN_CHANGE; more++) {
+      await this.#killAgain();
       await pause(PAYMENT_PAUSE_MS[wallet.scheme]);
       await this.#payAndCount(wallet);
     }

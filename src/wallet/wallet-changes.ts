@@ -1,5 +1,4 @@
-import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
-import { WalletChangeRecordSchema } from "../../gen/mpcwallet/consensus/v1/record_pb.js";
+import { toBinary } from "@bufbuild/protobuf";
 import {
   type PreparedStatement,
   type SignedWalletChange,
@@ -25,10 +24,13 @@ import type { Clock, Random } from "../crypto/ambient.js";
 import { Bug, InvalidInput, PeerFault, PeerSilent, Unavailable } from "../crypto/fault.js";
 import { decodePublicKeyPackage, keyDigest } from "../protocols/key-share.js";
 import type { AuditTrail } from "./audit-trail.js";
+import { BoundedCalls } from "./bounded-calls.js";
 import type { Coordination } from "./coordination.js";
 import type { PeerWalletChange, ShareStatus } from "./peer-wallet-change.js";
 import { failureCode } from "./signing-attempt.js";
+import { SwitchDelivery } from "./switch-delivery.js";
 import type { WalletChangeView } from "./wallet-application.js";
+import { type ChangeRecord, WalletChangeRecords } from "./wallet-change-records.js";
 import type { RegisteredWallet, WalletRegistry } from "./wallet-registry.js";
 
 /**
@@ -73,24 +75,13 @@ export interface WalletChangesDependencies {
   readonly onError: (error: unknown, walletId: string) => void;
 }
 
-interface ChangeRecord {
-  readonly signed: SignedWalletChange;
-  readonly state: "running" | "switched" | "abandoned";
-  readonly attempt: number;
-  readonly code: string;
-  readonly message: string;
-  readonly changedAtMs: number;
-}
-
 type Pending = NonNullable<ShareStatus["pending"]>;
 
 /** What the nodes of a change said; those that did not answer are missing. */
 type Answers = ReadonlyMap<string, ShareStatus>;
 
-const RECORDS = "/wallet-changes/";
-/** Certificates that nodes have not confirmed yet, by wallet, epoch and node. */
-const OWED = "/wallet-switches/";
-const REDELIVER_MS = 5_000;
+/** Pause before a driver that stopped because something did not answer begins again. */
+const BEGIN_AGAIN_MS = 5_000;
 
 export class WalletChanges {
   readonly #options: WalletChangesOptions;
@@ -98,17 +89,21 @@ export class WalletChanges {
   readonly #running = new Map<string, Promise<void>>();
   /** Wallets that were asked for while their driver ran. */
   readonly #wanted = new Set<string>();
-  readonly #turns = new Map<string, Promise<unknown>>();
   readonly #steps = new Map<string, { readonly step: string; readonly waitingFor: readonly string[] }>();
   /** Attempts that were abandoned everywhere, whatever a node says of them afterwards. */
   readonly #dead = new Set<string>();
   readonly #stop = new AbortController();
-  #cancelDelivery = (): void => {};
-  #delivering: Promise<void> | undefined;
+  readonly #calls: BoundedCalls;
+  readonly #records: WalletChangeRecords;
+  readonly #delivery: SwitchDelivery;
 
   constructor(options: WalletChangesOptions, dependencies: WalletChangesDependencies) {
     this.#options = options;
     this.#parts = dependencies;
+    const { coordination, clock, peers, onError } = dependencies;
+    this.#calls = new BoundedCalls({ timeoutMs: options.callTimeoutMs }, { clock, stop: this.#stop.signal });
+    this.#records = new WalletChangeRecords({ coordination, clock });
+    this.#delivery = new SwitchDelivery({ peers, coordination, calls: this.#calls, clock, onError });
   }
 
   /**
@@ -121,14 +116,14 @@ export class WalletChanges {
     const signed = parseSignedWalletChange(bytes);
     if (signed === undefined) throw new InvalidInput("change-malformed", "the order does not decode");
     const change = this.#verified(signed);
-    const record = await this.#turn(change.walletId, () => this.#accept(change));
+    const record = await this.#records.turn(change.walletId, () => this.#accept(change));
     if (record.state === "running") this.#begin(change.walletId);
     return await this.#viewOf(change.walletId, record);
   }
 
   async #accept(change: VerifiedWalletChange): Promise<ChangeRecord> {
     const { walletId, requestId, expiresAtMs, signed } = change;
-    const known = await this.#record(walletId);
+    const known = await this.#records.get(walletId);
     if (known !== undefined && sameBytes(changeDigest(known.signed), change.digest)) return known;
     if (known?.state === "running" && !change.supersedes) {
       const message = "another change of this wallet is under way; see 'mpc-wallet wallet change'";
@@ -138,7 +133,7 @@ export class WalletChanges {
       throw new InvalidInput("change-expired", "the order has expired; order again", { requestId, expiresAtMs });
     }
     this.#requireFits(change, await this.#parts.registry.get(walletId));
-    const record = await this.#write(walletId, { signed, state: "running", attempt: 0, code: "", message: "" });
+    const record = await this.#records.put(walletId, { signed, state: "running", attempt: 0, code: "", message: "" });
     this.#audit("wallet-change-ordered", change, {
       kind: change.kind,
       ...termsOf(change),
@@ -149,20 +144,19 @@ export class WalletChanges {
 
   /** The newest change of a wallet; undefined when there was none. */
   async view(walletId: string): Promise<WalletChangeView | undefined> {
-    const record = await this.#record(walletId);
+    const record = await this.#records.get(walletId);
     return record && (await this.#viewOf(walletId, record));
   }
 
   /** Goes on with what is unfinished, also with what only the nodes still know. Call when this coordinator leads. */
   async resume(): Promise<void> {
     for (const { walletId } of await this.#parts.registry.list()) this.#begin(walletId);
-    this.#deliverSoon(0);
+    this.#delivery.begin(0);
   }
 
   async close(): Promise<void> {
     this.#stop.abort(new Unavailable("shutting-down", "this coordinator shuts down"));
-    this.#cancelDelivery();
-    await Promise.allSettled([...this.#running.values(), this.#delivering]);
+    await Promise.allSettled([...this.#running.values(), this.#delivery.close()]);
   }
 
   #begin(walletId: string): void {
@@ -176,7 +170,7 @@ export class WalletChanges {
       .catch((error: unknown) => {
         if (this.#stop.signal.aborted) return;
         this.#parts.onError(error, walletId);
-        if (error instanceof Unavailable) this.#parts.clock.after(REDELIVER_MS, () => this.#begin(walletId));
+        if (error instanceof Unavailable) this.#parts.clock.after(BEGIN_AGAIN_MS, () => this.#begin(walletId));
       })
       .finally(() => {
         this.#running.delete(walletId);
@@ -204,7 +198,7 @@ export class WalletChanges {
 
   async #step(walletId: string): Promise<"done" | "again" | "wait"> {
     const wallet = await this.#parts.registry.get(walletId);
-    const record = await this.#record(walletId);
+    const record = await this.#records.get(walletId);
     const ordered = record?.state === "running" ? this.#verified(record.signed) : undefined;
     const answers = await this.#ask(wallet, ordered);
     const switched = this.#newestSwitch(wallet, answers);
@@ -256,12 +250,14 @@ export class WalletChanges {
     this.#note(walletId, "some nodes prepared new shares, others did not", missing);
     for (const nodeId of able) {
       const order = { change: pending.change, attempt: pending.attempt };
-      const statement = await this.#call((signal) => peers.abandonChange(nodeId, order, signal)).catch(this.#silent);
+      const statement = await this.#calls
+        .make((signal) => peers.abandonChange(nodeId, order, signal))
+        .catch(this.#silent);
       if (statement === undefined) continue;
       const holding = [...answers].filter(([, status]) => isOfAttempt(status.pending)).map(([holder]) => holder);
       const dropped = await Promise.allSettled(
         holding.map((holder) =>
-          this.#call((signal) => peers.dropChange(holder, { change: pending.change, statement }, signal)),
+          this.#calls.make((signal) => peers.dropChange(holder, { change: pending.change, statement }, signal)),
         ),
       );
       this.#audit("wallet-change-attempt-abandoned", change, { attempt: pending.attempt, by: nodeId });
@@ -310,7 +306,7 @@ export class WalletChanges {
     }
     if (ready.some(({ error }) => error !== undefined)) return await this.#failed(record, ready);
     const attempt = record.attempt + 1;
-    const tried = await this.#progress(walletId, { ...record, attempt });
+    const tried = await this.#records.advance(walletId, { ...record, attempt });
     if (tried === undefined) return "again";
     this.#note(walletId, `the nodes make new shares, try ${attempt}`, []);
     const session = { ...check, attempt, dealers, sessionId: random.bytes(16) };
@@ -329,13 +325,17 @@ export class WalletChanges {
     if (worst === undefined) throw new Bug("a try failed without a failure");
     const change = this.#verified(record.signed);
     const code = failureCode(worst.error);
-    await this.#progress(change.walletId, { ...record, code, message: `${worst.nodeId}: ${messageOf(worst.error)}` });
+    await this.#records.advance(change.walletId, {
+      ...record,
+      code,
+      message: `${worst.nodeId}: ${messageOf(worst.error)}`,
+    });
     this.#audit("wallet-change-attempt-failed", change, { attempt: record.attempt, nodeId: worst.nodeId, code });
     return "wait";
   }
 
   async #abandon(change: VerifiedWalletChange, record: ChangeRecord): Promise<"done" | "again"> {
-    if ((await this.#progress(change.walletId, { ...record, state: "abandoned" })) === undefined) return "again";
+    if ((await this.#records.advance(change.walletId, { ...record, state: "abandoned" })) === undefined) return "again";
     this.#audit("wallet-change-abandoned", change, { attempts: record.attempt, code: record.code });
     return "done";
   }
@@ -398,15 +398,12 @@ export class WalletChanges {
 
   /** Hands the certificate to everybody whom it concerns; from then on the wallet is what it says. */
   async #finish(wallet: RegisteredWallet, certificate: SwitchCertificate): Promise<"again"> {
-    const { coordination, registry, onSwitched } = this.#parts;
+    const { registry, onSwitched } = this.#parts;
     const { change, certified } = this.#certified(wallet, certificate);
     const { walletId, parties: oldParties } = wallet.view;
     const everybody = [...new Set([...change.parties, ...oldParties])];
     this.#note(walletId, "the nodes switch to the new shares", []);
-    // Written first: whoever does not hear of it now is told later, whatever becomes of this coordinator.
-    const bytes = toBinary(SwitchCertificateSchema, certificate);
-    const items = everybody.map((nodeId) => ({ key: owedKey(walletId, certified.epoch, nodeId), nodeId, bytes }));
-    for (const { key } of items) await coordination.put(key, bytes);
+    const owed = await this.#delivery.owe(everybody, { walletId, epoch: certified.epoch }, certificate);
     const { threshold, parties } = change;
     const renew = () => {
       const { epoch, keyDigest: digest } = certified;
@@ -417,8 +414,8 @@ export class WalletChanges {
     const enough = approvalsNeeded({ parties: parties.length, threshold });
     let switchedCount = 0;
     let renewed: Promise<unknown> | undefined;
-    const told = items.map(async (item) => {
-      if ((await this.#deliver([item])) === 0 || !parties.includes(item.nodeId)) return;
+    const told = owed.map(async (item) => {
+      if ((await this.#delivery.deliver([item])) === 0 || !parties.includes(item.nodeId)) return;
       if (++switchedCount !== enough) return;
       renewed = renew();
       renewed.catch(() => undefined); // awaited below
@@ -426,16 +423,16 @@ export class WalletChanges {
     await Promise.all(told);
     await (renewed ?? renew());
     const { attempt } = certified;
-    await this.#progress(walletId, { signed: change.signed, state: "switched", attempt, code: "", message: "" });
+    await this.#records.advance(walletId, { signed: change.signed, state: "switched", attempt, code: "", message: "" });
     this.#audit("wallet-switched", change, {
       kind: change.kind,
       ...termsOf(change),
       epoch: certified.epoch,
       keyDigest: hex(certified.keyDigest),
-      certificate: hex(bytes),
+      certificate: hex(toBinary(SwitchCertificateSchema, certificate)),
     });
     onSwitched(walletId);
-    this.#deliverSoon(this.#options.retryMs);
+    this.#delivery.begin(this.#options.retryMs);
     return "again";
   }
 
@@ -449,67 +446,11 @@ export class WalletChanges {
       ([nodeId, status]) => parties.includes(nodeId) && (!status.holds || status.epoch < epoch) && status.pending,
     );
     if (certificate === undefined || late.length === 0) return false;
-    const bytes = toBinary(SwitchCertificateSchema, certificate);
-    const items = late.map(([nodeId]) => ({ key: owedKey(walletId, epoch, nodeId), nodeId, bytes }));
-    for (const { key } of items) await this.#parts.coordination.put(key, bytes);
-    return (await this.#deliver(items)) > 0;
+    const nodes = late.map(([nodeId]) => nodeId);
+    return (await this.#delivery.deliver(await this.#delivery.owe(nodes, { walletId, epoch }, certificate))) > 0;
   }
 
-  // ── Certificates on their way ──────────────────────────────────────────────────────────────────────────────────
-
-  #deliverSoon(delayMs: number): void {
-    if (this.#stop.signal.aborted) return;
-    this.#cancelDelivery();
-    this.#cancelDelivery = this.#parts.clock.after(delayMs, () => {
-      this.#delivering = this.#deliverOwed()
-        .then((left) => left > 0 && this.#deliverSoon(REDELIVER_MS))
-        .then(() => undefined)
-        .catch((error: unknown) => {
-          this.#parts.onError(error, "");
-          this.#deliverSoon(REDELIVER_MS);
-        });
-    });
-  }
-
-  async #deliverOwed(): Promise<number> {
-    const owed = await this.#parts.coordination.list(OWED);
-    const items = [...owed].map(([key, bytes]) => ({ key, bytes, nodeId: key.slice(key.lastIndexOf("/") + 1) }));
-    // Older epochs first: a node that missed two switches needs them in their order.
-    items.sort((a, b) => (a.key < b.key ? -1 : 1));
-    return items.length - (await this.#deliver(items));
-  }
-
-  /** @returns how many were confirmed */
-  async #deliver(
-    items: readonly { readonly key: string; readonly nodeId: string; readonly bytes: Uint8Array }[],
-  ): Promise<number> {
-    const { peers, coordination } = this.#parts;
-    let confirmed = 0;
-    const byNode = new Map<string, typeof items>();
-    for (const item of items) byNode.set(item.nodeId, [...(byNode.get(item.nodeId) ?? []), item]);
-    const deliverAll = async (mine: typeof items): Promise<void> => {
-      for (const { key, nodeId, bytes } of mine) {
-        const certificate = fromBinary(SwitchCertificateSchema, bytes);
-        const done = await this.#call((signal) => peers.switchWallet(nodeId, certificate, signal)).then(
-          () => true,
-          // A node that never held a share, or holds a later one, has nothing to do with it.
-          (error: unknown) => error instanceof InvalidInput && PAST.has(error.code),
-        );
-        if (!done) return;
-        await coordination.delete(key);
-        confirmed++;
-      }
-    };
-    await Promise.all([...byNode.values()].map(deliverAll));
-    return confirmed;
-  }
-
-  async #owing(walletId: string): Promise<readonly string[]> {
-    const keys = [...(await this.#parts.coordination.list(`${OWED}${walletId}/`)).keys()];
-    return [...new Set(keys.map((key) => key.slice(key.lastIndexOf("/") + 1)))].sort();
-  }
-
-  // ── Nodes, records, words ──────────────────────────────────────────────────────────────────────────────────────
+  // ── Nodes and words ────────────────────────────────────────────────────────────────────────────────────────────
 
   async #ask(wallet: RegisteredWallet, change: VerifiedWalletChange | undefined): Promise<Answers> {
     const { peers } = this.#parts;
@@ -517,7 +458,9 @@ export class WalletChanges {
     const nodes = [...new Set([...parties, ...(change?.parties ?? [])])];
     const answers = await Promise.all(
       nodes.map(async (nodeId) => {
-        const status = await this.#call((signal) => peers.shareStatus(nodeId, walletId, signal)).catch(this.#silent);
+        const status = await this.#calls
+          .make((signal) => peers.shareStatus(nodeId, walletId, signal))
+          .catch(this.#silent);
         return status === undefined ? [] : [[nodeId, status] as const];
       }),
     );
@@ -529,17 +472,6 @@ export class WalletChanges {
     return undefined;
   };
 
-  async #call<T>(call: (signal: AbortSignal) => Promise<T>, timeoutMs = this.#options.callTimeoutMs): Promise<T> {
-    const abort = new AbortController();
-    const late = new Unavailable("nodes-silent", "a node did not answer in time", { timeoutMs });
-    const cancel = this.#parts.clock.after(timeoutMs, () => abort.abort(late));
-    try {
-      return await call(AbortSignal.any([this.#stop.signal, abort.signal]));
-    } finally {
-      cancel();
-    }
-  }
-
   /** Every node answers or fails by itself: whoever prepared must be known to have. */
   #all(
     nodes: readonly string[],
@@ -548,13 +480,15 @@ export class WalletChanges {
   ): Promise<readonly Outcome[]> {
     return Promise.all(
       nodes.map((nodeId) =>
-        this.#call((signal) => ask(nodeId, signal), timeoutMs).then(
-          () => ({ nodeId, error: undefined }),
-          (error: unknown) => {
-            this.#silent();
-            return { nodeId, error: error ?? new Unavailable("peer-failed", "the call failed") };
-          },
-        ),
+        this.#calls
+          .make((signal) => ask(nodeId, signal), timeoutMs)
+          .then(
+            () => ({ nodeId, error: undefined }),
+            (error: unknown) => {
+              this.#silent();
+              return { nodeId, error: error ?? new Unavailable("peer-failed", "the call failed") };
+            },
+          ),
       ),
     );
   }
@@ -585,42 +519,6 @@ export class WalletChanges {
     return verifyWalletChange(signed, { ...rules, nowMs: this.#parts.clock.nowMs() }, this.#parts.verify);
   }
 
-  async #record(walletId: string): Promise<ChangeRecord | undefined> {
-    const bytes = await this.#parts.coordination.get(RECORDS + walletId);
-    if (bytes === undefined) return undefined;
-    const { change, state, attempt, code, message, changedAtMs } = fromBinary(WalletChangeRecordSchema, bytes);
-    if (change === undefined || (state !== "running" && state !== "switched" && state !== "abandoned")) {
-      throw new Bug("a stored change does not decode", { walletId });
-    }
-    return { signed: change, state, attempt, code, message, changedAtMs: Number(changedAtMs) };
-  }
-
-  async #write(walletId: string, change: Omit<ChangeRecord, "changedAtMs">): Promise<ChangeRecord> {
-    const record = { ...change, changedAtMs: Math.floor(this.#parts.clock.nowMs()) };
-    const { signed, changedAtMs, ...rest } = record;
-    const message = create(WalletChangeRecordSchema, { ...rest, change: signed, changedAtMs: BigInt(changedAtMs) });
-    const bytes = toBinary(WalletChangeRecordSchema, message);
-    if (await this.#parts.coordination.put(RECORDS + walletId, bytes)) return record;
-    throw new Unavailable("not-leading", "another coordinator leads now");
-  }
-
-  /** How far an order is, unless another has taken its place meanwhile: then undefined, and nothing is written. */
-  #progress(walletId: string, change: Omit<ChangeRecord, "changedAtMs">): Promise<ChangeRecord | undefined> {
-    return this.#turn(walletId, async () => {
-      const known = await this.#record(walletId);
-      const isOther = known !== undefined && !sameBytes(changeDigest(known.signed), changeDigest(change.signed));
-      return isOther ? undefined : await this.#write(walletId, change);
-    });
-  }
-
-  /** One reader and writer of a wallet's record at a time. */
-  #turn<T>(walletId: string, work: () => Promise<T>): Promise<T> {
-    const before = this.#turns.get(walletId) ?? Promise.resolve();
-    const turn = before.catch(() => undefined).then(work);
-    this.#turns.set(walletId, turn);
-    return turn;
-  }
-
   async #viewOf(walletId: string, record: ChangeRecord): Promise<WalletChangeView> {
     const change = this.#verified(record.signed);
     const { requestId, kind, threshold, parties } = change;
@@ -637,7 +535,7 @@ export class WalletChanges {
       attempt,
       step: running?.step ?? "",
       waitingFor: running?.waitingFor ?? [],
-      owing: await this.#owing(walletId),
+      owing: await this.#delivery.owing(walletId),
       code,
       message,
       changedAtMs,
@@ -676,15 +574,9 @@ interface Outcome {
   readonly error: unknown;
 }
 
-/** Answers of a node for which a certificate comes too late to matter. */
-const PAST: ReadonlySet<string> = new Set(["not-a-party"]);
-
 const attemptName = ({ digest }: VerifiedWalletChange, attempt: number): string => `${hex(digest)}/${attempt}`;
 
 const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString("hex");
-
-const owedKey = (walletId: string, epoch: number, nodeId: string): string =>
-  `${OWED}${walletId}/${String(epoch).padStart(10, "0")}/${nodeId}`;
 
 const termsOf = ({ threshold, parties }: VerifiedWalletChange) => ({ threshold, parties: [...parties] });
 

@@ -1,24 +1,31 @@
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
-import type { WalletView } from "../../src/wallet/wallet-application.js";
+import type { Scheme, WalletView } from "../../src/wallet/wallet-application.js";
 import { STEPS, type Step } from "../node/dying-node.js";
 import { changed, funded, order, pays } from "./ordering.js";
 import { PayingFirm } from "./paying-firm.js";
 import { testPools } from "./test-coordinator.js";
 
+const isFull = process.env["FULL_SWEEP"] === "1";
 /** Every step takes some seconds: `npm run test:kill` dies at all of them, `npm test` at those that differ most. */
-const steps: readonly Step[] =
-  process.env["FULL_SWEEP"] === "1" ? STEPS : ["before prepared write", "before switch write", "before burn"];
+const steps: readonly Step[] = isFull ? STEPS : ["before prepared write", "before switch write", "before burn"];
+
+describe("kill -9 of a node at every step of a change of shares: Taproot", () => killEverywhere("frost"));
+
+// In each try all nodes prove their moduli anew, for seconds.
+describe("kill -9 of a node at every step of a change of shares: SegWit", { skip: !isFull }, () =>
+  killEverywhere("cggmp24"),
+);
 
 /** Nodes are processes; one dies at each step of a change, and comes back. */
-describe("kill -9 of a node at every step of a change of shares", () => {
+function killEverywhere(scheme: Scheme): void {
   let firm: PayingFirm;
   let wallet: WalletView;
 
   before(async () => {
     firm = await PayingFirm.start({ pool: testPools({}), nodes: 4, processes: true });
     const parties = ["node-1", "node-2", "node-3"];
-    wallet = await firm.application.createWallet({ name: "w", scheme: "frost", threshold: 2, parties });
+    wallet = await firm.application.createWallet({ name: "w", scheme, threshold: 2, parties });
     await funded(firm, wallet.walletId);
   });
   after(async () => {
@@ -84,7 +91,7 @@ describe("kill -9 of a node at every step of a change of shares", () => {
     await firm.cluster.startNode("node-3");
     await changed(firm, wallet.walletId);
     await assertSwitched();
-    if (process.env["FULL_SWEEP"] !== "1") return;
+    if (!isFull) return;
     const back = ["node-3", "node-2", "node-4"];
     await survives("after prepared write", "node-3", order(wallet, { threshold: 2, parties: back }));
   });
@@ -126,4 +133,4 @@ describe("kill -9 of a node at every step of a change of shares", () => {
     }
     await assertSwitched();
   });
-});
+}

@@ -5,8 +5,10 @@ import { toBinary } from "@bufbuild/protobuf";
 import { SignedWalletChangeSchema } from "../../gen/mpcwallet/consensus/v1/wallet_change_pb.js";
 import { signWalletChange, type WalletChangeOrder } from "../../src/consensus/wallet-change.js";
 import { signEd25519 } from "../../src/crypto/ed25519.js";
+import { decodeKeyShare, type KeyShare } from "../../src/protocols/key-share.js";
 import type { WalletChangeView, WalletView } from "../../src/wallet/wallet-application.js";
 import { TEST_AUTHORITY } from "../node/cluster.js";
+import { mixtures, opened } from "../node/opened-shares.js";
 import type { PayingFirm } from "./paying-firm.js";
 
 export const OUTSIDE = "bcrt1qw508d6qejxtdg4y5r3zarvary0c5xw7kygt080";
@@ -59,4 +61,43 @@ export async function funded(firm: PayingFirm, walletId: string): Promise<string
   for (let coin = 0; coin < 8; coin++) firm.server.faucet.pay(scriptPubKey, 1_000_000n);
   await firm.mine(1);
   return address;
+}
+
+/** Pays some times while the shares change, and waits for their end. @returns payments that were over before the switch */
+export async function paysWhileChanging(firm: PayingFirm, walletId: string): Promise<number> {
+  const isRunning = async (): Promise<boolean> =>
+    (await firm.application.walletChange(walletId)).change?.state === "running";
+  let before = 0;
+  while (await isRunning()) {
+    if (before < 3) {
+      await pays(firm, walletId, 20_000n);
+      if (await isRunning()) before++;
+    } else await new Promise((resolve) => setTimeout(resolve, 200));
+  }
+  return before;
+}
+
+/** What thieves of the disks of all its nodes find of a wallet. */
+export async function sharesOf(firm: PayingFirm, { walletId, parties }: WalletView): Promise<readonly KeyShare[]> {
+  const stolen = await Promise.all(parties.map((nodeId) => firm.cluster.stolenFrom(nodeId, walletId)));
+  return stolen.map(({ wallet }) => {
+    assert.ok(wallet !== undefined);
+    return decodeKeyShare(wallet.keyShare.reveal());
+  });
+}
+
+/** The new shares open the key, and no old share helps a new one, nor the other way round. */
+export function assertUnrelated(old: readonly KeyShare[], fresh: readonly KeyShare[]): void {
+  const [first] = fresh;
+  assert.ok(first !== undefined);
+  const { groupKey, threshold } = first;
+  assert.ok(opened(fresh.slice(0, threshold)).equals(groupKey), "the new threshold of new shares opens the key");
+  assert.ok(opened(fresh.slice(-threshold)).equals(groupKey), "whichever they are");
+  assert.ok(!opened(fresh.slice(1, threshold)).equals(groupKey), "one less does not");
+  let tried = 0;
+  for (const some of mixtures(old, fresh)) {
+    tried++;
+    assert.ok(!opened(some).equals(groupKey), "shares of two epochs open nothing together");
+  }
+  assert.ok(tried > 0);
 }

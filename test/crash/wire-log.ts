@@ -26,6 +26,8 @@ const passage = z.strictObject({
   uses: z.array(z.string()),
   /** The messages of the session, hex. */
   messages: z.array(hex),
+  /** Digest of the key whose share signs at the node that wrote this line; another one after every refresh. */
+  key: hex.length(64),
 });
 
 /** A line of a coordinator's log: an attack that it made. */
@@ -69,14 +71,18 @@ export interface WireVerdict {
   readonly reuses: readonly Reuse[];
   /** Shares whose presignature or nonces are not in the log; must be none, else the check would see less than all. */
   readonly unexplained: readonly string[];
+  /** Keys whose shares signed: one for each wallet, and one more for each change of its shares that was signed after. */
+  readonly keys: number;
+  /** What was made under one key and was used under another, too: it should have been burned. */
+  readonly strayed: readonly string[];
 }
 
 const SHARES = "shares";
 
 /**
- * Finds every presignature and every nonce that is in the shares of two sessions of one sender. Two sessions differ in
- * their messages, keys, signers or the coordinator's randomness; a second share is one too many in every case, whether
- * its message differs or not.
+ * Finds every presignature and every nonce that is in the shares of two sessions of one sender, in one epoch or in two.
+ * Two sessions differ in their messages, keys, signers or the coordinator's randomness; a second share is one too many in
+ * every case, whether its message differs or not.
  */
 export function checkOneUse(lines: readonly WireLine[]): WireVerdict {
   const names = new Map<string, Set<string>>();
@@ -105,5 +111,20 @@ export function checkOneUse(lines: readonly WireLine[]): WireVerdict {
   const reuses = [...sessions.values()]
     .filter((entry) => entry.in.size > 1)
     .map(({ sender, used, in: where }) => ({ sender, used, sessions: [...where] }));
-  return { shares: shared.size, used: sessions.size, reuses, unexplained };
+  return { shares: shared.size, used: sessions.size, reuses, unexplained, ...checkKeys(lines) };
+}
+
+function checkKeys(lines: readonly WireLine[]): Pick<WireVerdict, "keys" | "strayed"> {
+  const keys = new Set<string>();
+  const keyOf = new Map<string, string>();
+  const strayed = new Set<string>();
+  for (const line of lines) {
+    if (line.type !== "envelope") continue;
+    keys.add(line.key);
+    for (const used of line.uses) {
+      if ((keyOf.get(used) ?? line.key) !== line.key) strayed.add(used);
+      keyOf.set(used, line.key);
+    }
+  }
+  return { keys: keys.size, strayed: [...strayed] };
 }

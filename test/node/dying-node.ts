@@ -2,8 +2,9 @@
 import { fileURLToPath } from "node:url";
 import { systemClock, systemRandom } from "../../src/node/ambient.js";
 import { EsploraChainSource } from "../../src/storage/chain/esplora.js";
-import type { HeldWallet, KeyStore } from "../../src/storage/key-store.js";
+import type { KeyStore } from "../../src/storage/key-store.js";
 import type { OneUseLedger } from "../../src/storage/one-use-ledger.js";
+import { shareWrite } from "./share-write.js";
 import { startTestNode, type TestNodeSetup } from "./test-node.js";
 
 export const DYING_NODE = fileURLToPath(import.meta.url);
@@ -34,17 +35,11 @@ const reach = (step: Step): void => {
   if (dieAt === step) process.kill(process.pid, "SIGKILL");
 };
 
-/** What kind of write an edit is, by what it does. */
-function kindOf(before: HeldWallet, after: HeldWallet): "prepared" | "switch" | undefined {
-  if (after.prepared.length > before.prepared.length) return "prepared";
-  return Buffer.compare(after.certificate, before.certificate) === 0 ? undefined : "switch";
-}
-
 function watch({ store, ledger }: { readonly store: KeyStore; readonly ledger: OneUseLedger }): void {
   const [update, burn] = [store.updateHeld.bind(store), ledger.burnAll.bind(ledger)];
   store.updateHeld = async (walletId, edit) => {
     const before = store.held(walletId);
-    const kind = kindOf(before, edit(before));
+    const kind = shareWrite(before, edit(before));
     if (kind !== undefined) reach(`before ${kind} write`);
     const held = await update(walletId, edit);
     if (kind !== undefined) reach(`after ${kind} write`);

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
-import { lagrangeCoefficient, Point, Scalar } from "../../src/crypto/curve.js";
+import { Point } from "../../src/crypto/curve.js";
 import type { ChainServer } from "../../src/devnet/chain/server.js";
 import { systemClock, systemRandom } from "../../src/node/ambient.js";
 import { decodeKeyShare, type KeyShare } from "../../src/protocols/key-share.js";
@@ -9,23 +9,10 @@ import type { HeldWallet } from "../../src/storage/key-store.js";
 import { TestCluster } from "./cluster.js";
 import { HandChange } from "./hand-change.js";
 import { HandCoordinator, startTestChain } from "./hand-coordinator.js";
+import { mixtures, opened, subsets } from "./opened-shares.js";
 
 const WALLET = "changing";
 const named = (...indices: number[]): string[] => indices.map((index) => `node-${index}`);
-
-/** g^{Σ λ_i x_i}: what these shares open together. */
-function opened(shares: readonly KeyShare[]): Point {
-  const ids = shares.map(({ self }) => self);
-  const terms = shares.map((share) => Scalar.times(lagrangeCoefficient(share.self, ids), share.secretShare));
-  return Point.base.times(Scalar.sum(terms));
-}
-
-function* subsets<T>(items: readonly T[], size: number): Generator<T[]> {
-  if (size === 0) return yield [];
-  for (let first = 0; first + size <= items.length; first++) {
-    for (const rest of subsets(items.slice(first + 1), size - 1)) yield [items[first] as T, ...rest];
-  }
-}
 
 describe("a Taproot wallet's shares change over QUIC", () => {
   let server: ChainServer;
@@ -81,15 +68,11 @@ describe("a Taproot wallet's shares change over QUIC", () => {
     const key = before[0]?.groupKey ?? Point.identity;
     assert.ok(opened(before.slice(0, 3)).equals(key), "three old shares opened the key");
     assert.ok(opened(after.slice(2)).equals(key), "three new shares open it");
-    // Two old and two new shares of any nodes: no three of them open anything, in whatever way they are chosen.
-    for (const old of subsets(before, 2)) {
-      for (const fresh of subsets(after, 2)) {
-        for (const three of subsets([...old, ...fresh], 3)) {
-          if (new Set(three.map(({ self }) => self)).size < 3) continue;
-          assert.ok(!opened(three).equals(key));
-        }
-      }
-    }
+    // 180 ways to mix them, 3 old shares with 2 new ones among them.
+    const mixed = [...mixtures(before, after)];
+    assert.equal(mixed.length, 180);
+    assert.ok(mixed.some((some) => some.filter((share) => before.includes(share)).length === 3 && some.length === 5));
+    for (const some of mixed) assert.ok(!opened(some).equals(key), "shares of two epochs open nothing together");
     for (const nodeId of parties) {
       const { prepared, wallet } = await stolen(nodeId);
       assert.deepEqual([prepared.length, wallet?.epoch], [0, 1], "nothing of the old epoch is left");
@@ -109,6 +92,9 @@ describe("a Taproot wallet's shares change over QUIC", () => {
     assert.ok(key.equals(old[0]?.groupKey ?? Point.identity));
     assert.ok(opened(fresh.slice(3)).equals(key));
     for (const three of subsets(fresh, 3)) assert.ok(!opened(three).equals(key), "three no longer suffice");
+    const mixed = [...mixtures(old, fresh)];
+    assert.ok(mixed.length > 800);
+    for (const some of mixed) assert.ok(!opened(some).equals(key), "shares of two epochs open nothing together");
     for (const nodeId of parties) assert.equal((await stolen(nodeId)).wallet?.threshold, 4);
   });
 

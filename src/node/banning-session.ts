@@ -1,8 +1,22 @@
 import type { Evidence } from "../../gen/mpcwallet/session/v1/session_pb.js";
-import { PeerFault } from "../crypto/fault.js";
+import { InvalidInput, PeerFault } from "../crypto/fault.js";
 import type { BanRegister } from "./ban-register.js";
 import type { SessionExchange } from "./session-exchange.js";
 import type { SessionJob, SessionResult, SessionSeat } from "./session-job.js";
+
+/**
+ * Whoever broke a protocol once takes part in no session about an existing wallet here, until people have lifted the ban.
+ * A key generation is another matter: its parties are named by people, and it puts nothing at risk that was there before.
+ *
+ * @throws InvalidInput `party-banned`
+ */
+export function requireNoneBanned(bans: Pick<BanRegister, "banned">, { parties }: Pick<SessionSeat, "parties">): void {
+  const banned = parties.map(({ nodeId }) => nodeId).filter((nodeId) => bans.banned.has(nodeId));
+  if (banned.length === 0) return;
+  throw new InvalidInput("party-banned", `this node has banned ${banned.join(", ")}; see \`mpc-wallet node bans\``, {
+    banned,
+  });
+}
 
 /** Runs this node's part of a session and says which round it waits for; whom it convicts is banned, durably, before anybody hears of it. */
 export async function runSession(
@@ -11,6 +25,7 @@ export async function runSession(
   seat: SessionSeat,
   onRound?: (round: string) => void,
 ): Promise<SessionResult> {
+  if (job.kind !== "keygen") requireNoneBanned(parts.bans, seat);
   try {
     return await parts.exchange.run(job, seat, onRound);
   } catch (error) {

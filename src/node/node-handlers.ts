@@ -20,7 +20,7 @@ import type { StoredWallet } from "../storage/key-store.js";
 import type { OneUseItem } from "../storage/one-use-ledger.js";
 import { type ApprovedItem, signingAuthorization, signingItems } from "../wallet/approved-signing.js";
 import type { PaymentGuard } from "../wallet/payment-guard.js";
-import { runSession } from "./banning-session.js";
+import { requireNoneBanned, runSession } from "./banning-session.js";
 import type { LedgerWitness } from "./ledger-witness.js";
 import {
   generateAuxInfo,
@@ -188,6 +188,7 @@ async function signPayment(parts: NodeHandlerParts, request: SignPaymentRequest)
   requireEpoch(wallet, request);
   requireThreshold(wallet, signers);
   const seat = parts.shares.seat({ sessionId, parties: wallet.parties, signers }, parts.nodeId);
+  requireNoneBanned(parts.bans, seat); // before anything is taken
   const authorization = signingAuthorization(payment.proposalDigest, certificate);
   const items = signingItems(payment);
   if (wallet.scheme === "frost" && ids.length === 0) {

@@ -21,7 +21,7 @@ import {
 import { SecretBytes } from "../storage/secret-bytes.js";
 import type { AuxInfoBoard } from "./aux-info-progress.js";
 import type { BanRegister } from "./ban-register.js";
-import { runSession } from "./banning-session.js";
+import { requireNoneBanned, runSession } from "./banning-session.js";
 import type { Logger } from "./log.js";
 import type { PrimeSource } from "./prime-pool.js";
 import type { SessionExchange } from "./session-exchange.js";
@@ -69,6 +69,7 @@ export async function generateAuxInfo(parts: PresignatureParts, { sessionId, wal
   const wallet = shares.stored(walletId);
   requireNoAuxInfo(wallet);
   const seat = shares.seat({ sessionId, parties: wallet.parties }, nodeId);
+  requireNoneBanned(parts.bans, seat); // before primes are taken
   const keyShare = Uint8Array.from(wallet.keyShare.reveal());
   // Out of the store before they are used: primes that a peer has seen a modulus of serve no other wallet.
   const job = { kind: "aux-info" as const, keyShare, profile: security, primes: await primes.take() };

@@ -3,7 +3,7 @@ import { after, before, describe, it } from "node:test";
 import { judgeSigning } from "../../src/coordinator/evidence-judge.js";
 import type { PeerCalls } from "../../src/coordinator/peer-calls.js";
 import { Point, Scalar, scalar } from "../../src/crypto/curve.js";
-import { PeerFault } from "../../src/crypto/fault.js";
+import { InvalidInput, PeerFault } from "../../src/crypto/fault.js";
 import type { ChainServer } from "../../src/devnet/chain/server.js";
 import { systemClock, systemRandom } from "../../src/node/ambient.js";
 import { decodePublicPresignature, encodePublicPresignature } from "../../src/protocols/cggmp24/presignature.js";
@@ -112,8 +112,18 @@ describe("a dishonest signer of a SegWit wallet is named with proof, 3 of 4", ()
     assert.ok(lie?.status === "rejected" && lie.reason instanceof PeerFault);
     const { evidence, exhibits } = lie.reason;
     assert.deepEqual(judgeSigning({ reporter: LIAR, order, wallet: judged, evidence, exhibits }), []);
+    // Those whom it cheated make nothing with it any more, and say why.
+    const order123 = { sessionId: systemRandom.bytes(16), walletId: "segwit", signers: [1, 2, 3], count: 1 };
+    const banned = (error: unknown) => error instanceof InvalidInput && error.code === "party-banned";
+    await assert.rejects(calls.presign("node-1", order123, timeout()), banned);
     const ballots = voted.certificate.ballots.filter(({ voter }) => voter !== LIAR);
-    const again = wallet.order({ ...voted, certificate: { ...voted.certificate, ballots } }, [1, 3, 4]);
+    const withoutBallot = { ...voted, certificate: { ...voted.certificate, ballots } };
+    const presignatureIds = [withLiar];
+    await assert.rejects(
+      calls.sign("node-3", { ...wallet.order(withoutBallot, [1, 2, 3]), presignatureIds }, timeout()),
+      banned,
+    );
+    const again = wallet.order(withoutBallot, [1, 3, 4]);
     const signed = await wallet.sign({ ...again, presignatureIds: [without] });
     assert.ok(
       signed.every(({ status }) => status === "fulfilled"),

@@ -162,7 +162,9 @@ const attacks: Readonly<Record<string, Tests>> = {
       "an id never comes back, whatever became of it, also after a restart",
       "in 60 kills no item is returned twice",
     ],
-    "crash/crash.test.ts": ["never use anything twice, whatever the step, and pay again afterwards"],
+    "crash/crash.test.ts": [
+      "never use anything twice, whatever the step, all change or none, and pay again afterwards",
+    ],
     "node/hostile-presignature.test.ts": ["signs with one, and never again: not another payment, not the same"],
     "node/hostile-nonces.test.ts": ["signs with one, and never again: not another payment, not the same"],
     "node/restored-node.test.ts": ["three restored nodes, all that signed, reuse nothing"],

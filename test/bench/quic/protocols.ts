@@ -3,6 +3,7 @@ import { createSecureServer } from "node:http2";
 import type { AddressInfo } from "node:net";
 import type { ConnectRouter, Transport } from "@connectrpc/connect";
 import { connectNodeAdapter, createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-node";
+import { DEFAULT_LIMITS } from "../../../src/network/network-limits.js";
 import type { PeerAddress } from "../../../src/network/peer-link.js";
 import { PeerMesh } from "../../../src/network/peer-mesh.js";
 import type { TransportCredentials } from "../../../src/network/quic-endpoint.js";
@@ -35,7 +36,8 @@ export function startMesh(
 ): Promise<PeerMesh> {
   const { peer, routes, credentials, rootDerBase64, listen = { host: "127.0.0.1", port: 0 } } = options;
   return PeerMesh.start(
-    { nodeId, listen, peers: [peer], credentials },
+    // A conversation of the bench is longer than any between members.
+    { nodeId, listen, peers: [peer], credentials, limits: { ...DEFAULT_LIMITS, streamBytes: 256 * 1024 * 1024 } },
     {
       clock: systemClock,
       random: systemRandom,

@@ -17,7 +17,7 @@ import {
   Modulus,
   parseNatural,
   Remainders,
-  randomUnit,
+  randomBelow,
   reduce,
   toBytes,
 } from "./modulus.js";
@@ -34,7 +34,19 @@ export interface Encryption {
   readonly nonce: bigint;
 }
 
-/** What `PaillierKey.isUnit` and its like decide about: everything that one proof contains under one key. */
+/** A claim about ciphertexts: enc(m; nonce) = ⊕ (exponent ⊙ base) over `of`. */
+export interface Opening {
+  readonly m: bigint;
+  /** In Z*_N. */
+  readonly nonce: bigint;
+  /** Bases in Z*_{N²}; exponents may be negative. */
+  readonly of: readonly (readonly [base: bigint, exponent: bigint])[];
+}
+
+/** Weights of openings that are decided together lie below this, and no prime of a well-formed N does. */
+const WEIGHTS = 1n << 128n;
+
+/** What `PaillierKey.areMembers` decides about: everything that one proof contains under one key. */
 export interface Members {
   /** Must lie in Z*_{N²}. */
   readonly ciphertexts?: readonly bigint[];
@@ -83,8 +95,12 @@ export class PaillierKey {
     return { ciphertext: this.encryptWith(m, nonce), nonce };
   }
 
+  /** Uniform in [1, N): no unit only if it meets a factor of N, which Π-fac keeps above 2^255. */
   randomNonce(random: Random): bigint {
-    return randomUnit(random, this.N);
+    for (;;) {
+      const nonce = randomBelow(random, this.N);
+      if (nonce !== 0n) return nonce;
+    }
   }
 
   #withMessage(m: bigint, power: bigint): Ciphertext {
@@ -101,9 +117,36 @@ export class PaillierKey {
     return this.add(c, this.square.invert(d));
   }
 
-  /** left = A ⊕ (e ⊙ D), the shape of every check under this key; a negative e moves to the left side. */
-  closes(left: bigint, { A, D, e }: { readonly A: bigint; readonly D: bigint; readonly e: bigint }): boolean {
-    return e < 0n ? this.add(left, this.scale(D, -e)) === A : left === this.add(A, this.scale(D, e));
+  /**
+   * Whether every opening holds. One alone is compared as it stands. Of several, what is compared is their product, each
+   * to a power that is hashed from all of them: a wrong plaintext passes with probability 2^-128 if no prime below 2^128
+   * divides N, which Π-fac shows. A nonce off by a root of unity may pass, and plaintexts do not depend on it.
+   * The members are checked before, by `areMembers`. Variable time, public inputs only.
+   */
+  opens(openings: readonly Opening[]): boolean {
+    let [m, nonce] = [0n, 1n];
+    const exponents = new Map<bigint, bigint>();
+    this.#weights(openings).forEach((weight, index) => {
+      const opening = openings[index];
+      if (opening === undefined) throw new Bug("one weight for each opening");
+      m += weight * opening.m;
+      nonce = this.modulus.times(nonce, this.modulus.pow(opening.nonce, weight));
+      for (const [base, exponent] of opening.of) exponents.set(base, (exponents.get(base) ?? 0n) + weight * exponent);
+    });
+    let [left, right]: [bigint, bigint] = [this.encryptWith(m, nonce), 1n];
+    for (const [base, exponent] of exponents) {
+      // A negative power moves to the left side: no inversion.
+      if (exponent < 0n) left = this.add(left, this.scale(base, -exponent));
+      else right = this.add(right, this.scale(base, exponent));
+    }
+    return left === right;
+  }
+
+  #weights(openings: readonly Opening[]): readonly bigint[] {
+    if (openings.length < 2) return openings.map(() => 1n);
+    const items = openings.map(({ m, nonce, of }) => [m, nonce, of.map(([base, exponent]) => [base, exponent])]);
+    const count = openings.length - 1;
+    return [1n, ...residuesChallenge("paillier/openings", [this.N, items], { count, bound: WEIGHTS })];
   }
 
   /** x ⊙ C = C^x: encrypts the x-fold. A negative x inverts C first. */
@@ -243,9 +286,9 @@ export class PaillierSecret extends PaillierKey {
     ) as Ciphertext;
   }
 
-  override maskNonce(r: bigint, nonce: bigint, e: bigint, random: Random): bigint {
-    const base = e < 0n ? invertBlinded(nonce, this.N, random) : nonce;
-    return (r * this.#factors.pow(base, e < 0n ? -e : e)) % this.N;
+  /** A negative e becomes a positive one modulo p - 1 and q - 1: nothing is inverted. */
+  override maskNonce(r: bigint, nonce: bigint, e: bigint): bigint {
+    return (r * this.#factors.pow(nonce, e)) % this.N;
   }
 
   override areMembers({ ciphertexts = [], nonces = [] }: Members): boolean {

@@ -23,7 +23,7 @@ const BUDGET_MS: Readonly<Record<Section, number>> = {
   rounds: 15_000,
   connect: QUICK ? 15_000 : 40_000,
   ethernet: QUICK ? 15_000 : 40_000,
-  loss: QUICK ? 45_000 : 110_000,
+  loss: QUICK ? 60_000 : 300_000,
 };
 const ROUNDS = QUICK ? 2 : 3;
 const CELL_MS = QUICK ? 250 : 600;

@@ -18,6 +18,7 @@ import type { SecurityProfile } from "../security-profile.js";
 import type { Statement as AffGStatement, Witness } from "./aff-g.js";
 import { challengeBits, type ProofContext, sameProfile } from "./context.js";
 import { decoded, decodeEntries, fields } from "./encoding.js";
+import { Openings } from "./openings.js";
 
 export type Statement = Omit<AffGStatement, "setup">;
 export type { Witness } from "./aff-g.js";
@@ -88,14 +89,31 @@ export function verify(context: ProofContext, statement: Statement, { entries }:
   const under1 = { ciphertexts: [Y, ...entries.map(({ B_y }) => B_y)], nonces: entries.map(({ w_y }) => w_y) };
   if (!key0.areMembers(under0) || !key1.areMembers(under1)) return false;
   const e = challenge(context, statement, entries);
-  return entries.every(({ A, B_x, B_y, z1, z2, w, w_y }, i) => {
-    const e_i = e[i] === true;
+  const openings = new Openings();
+  const fit = entries.every(({ A, B_x, B_y, z1, z2, w, w_y }, i) => {
+    const e_i = e[i] === true ? 1n : 0n;
     return (
-      g.timesPublic(scalar(z1)).equals(e_i ? B_x.plus(X) : B_x) && //      g^z1 = B_x·X^e
-      key1.encryptWith(z2, w_y) === (e_i ? key1.add(B_y, Y) : B_y) && //   enc_1(z2; w_y) = B_y ⊕ (e ⊙ Y)
-      key0.add(key0.scale(C, z1), key0.encryptWith(z2, w)) === (e_i ? key0.add(A, D) : A) // (z1 ⊙ C) ⊕ enc_0(z2; w) = A ⊕ (e ⊙ D)
+      g.timesPublic(scalar(z1)).equals(e_i === 1n ? B_x.plus(X) : B_x) && // g^z1 = B_x·X^e
+      openings.claim(key1, {
+        m: z2,
+        nonce: w_y,
+        of: [
+          [B_y, 1n],
+          [Y, e_i],
+        ],
+      }) && //       enc_1(z2; w_y) = B_y ⊕ (e ⊙ Y)
+      openings.claim(key0, {
+        m: z2,
+        nonce: w,
+        of: [
+          [A, 1n],
+          [D, e_i],
+          [C, -z1],
+        ],
+      }) // (z1 ⊙ C) ⊕ enc_0(z2; w) = A ⊕ (e ⊙ D)
     );
   });
+  return fit && openings.hold();
 }
 
 export function encode(profile: SecurityProfile, { entries }: Proof): Message {

@@ -15,6 +15,7 @@ import type { RingPedersenSetup } from "../ring-pedersen.js";
 import type { SecurityProfile } from "../security-profile.js";
 import { challengeInteger, type ProofContext, sameProfile } from "./context.js";
 import { decoded, fields } from "./encoding.js";
+import { type Openings, settled } from "./openings.js";
 
 export interface Statement {
   /** N0, the verifier's key. */
@@ -109,7 +110,8 @@ export function prove(context: ProofContext, statement: Statement, witness: Witn
   };
 }
 
-export function verify(context: ProofContext, statement: Statement, proof: Proof): boolean {
+/** @param gathered takes what the proof claims about ciphertexts, for the caller to decide */
+export function verify(context: ProofContext, statement: Statement, proof: Proof, gathered?: Openings): boolean {
   const { key0, key1, C, D, Y, X, setup } = statement;
   const { S, T, E, F, A, B_x, B_y, z1, z2, z3, z4, w, w_y } = proof;
   const { factor, summand, blinding } = fields(context.profile);
@@ -120,12 +122,29 @@ export function verify(context: ProofContext, statement: Statement, proof: Proof
   if (!key0.areMembers({ ciphertexts: [C, D, A], nonces: [w] })) return false;
   if (!key1.areMembers({ ciphertexts: [Y, B_y], nonces: [w_y] }) || !setup.areMembers([S, T, E, F])) return false;
   const e = challenge(context, statement, proof);
-  return (
-    g.timesPublic(scalar(z1)).equals(B_x.plus(X.timesPublic(scalar(e)))) && //   g^z1 = B_x·X^e
-    setup.closes(setup.commit(z1, z3), { T: E, S, e }) && //                     ped(z1; z3) = E·S^e
-    setup.closes(setup.commit(z2, z4), { T: F, S: T, e }) && //                  ped(z2; z4) = F·T^e
-    key0.closes(key0.add(key0.scale(C, z1), key0.encryptWith(z2, w)), { A, D, e }) && // (z1 ⊙ C) ⊕ enc_0(z2; w) = A ⊕ (e ⊙ D)
-    key1.closes(key1.encryptWith(z2, w_y), { A: B_y, D: Y, e }) //               enc_1(z2; w_y) = B_y ⊕ (e ⊙ Y)
+  return settled(
+    gathered,
+    (openings) =>
+      g.timesPublic(scalar(z1)).equals(B_x.plus(X.timesPublic(scalar(e)))) && // g^z1 = B_x·X^e
+      setup.closes(setup.commit(z1, z3), { T: E, S, e }) && //                   ped(z1; z3) = E·S^e
+      setup.closes(setup.commit(z2, z4), { T: F, S: T, e }) && //                ped(z2; z4) = F·T^e
+      openings.claim(key0, {
+        m: z2,
+        nonce: w,
+        of: [
+          [A, 1n],
+          [D, e],
+          [C, -z1],
+        ],
+      }) && // (z1 ⊙ C) ⊕ enc_0(z2; w) = A ⊕ (e ⊙ D)
+      openings.claim(key1, {
+        m: z2,
+        nonce: w_y,
+        of: [
+          [B_y, 1n],
+          [Y, e],
+        ],
+      }), //         enc_1(z2; w_y) = B_y ⊕ (e ⊙ Y)
   );
 }
 

@@ -21,6 +21,7 @@ import type { Ciphertext, PaillierKey } from "../paillier.js";
 import { decRangeBits, decResponseBits, MOST_PARTIES, type SecurityProfile } from "../security-profile.js";
 import { challengeBits, type ProofContext, sameProfile } from "./context.js";
 import { decoded, decodeEntries, fields, signed } from "./encoding.js";
+import { Openings } from "./openings.js";
 
 export interface Statement {
   /** N0, the prover's key. */
@@ -113,15 +114,24 @@ export function verify(context: ProofContext, statement: Statement, { entries }:
   const members = { ciphertexts: [K, D, ...entries.map(({ A }) => A)], nonces: entries.map(({ nu }) => nu) };
   if (!key.areMembers(members)) return false;
   const e = challenge(context, statement, entries);
-  return entries.every(({ A, B, C, z, w, nu }, i) => {
-    const e_i = e[i] === true;
-    const right = key.add(e_i ? key.add(A, D) : A, key.scale(K, z));
+  const openings = new Openings();
+  const fit = entries.every(({ A, B, C, z, w, nu }, i) => {
+    const e_i = e[i] === true ? 1n : 0n;
     return (
-      g.timesPublic(scalar(z)).equals(e_i ? C.plus(X) : C) && // g^z = C·X^e
-      G.timesPublic(scalar(w)).equals(e_i ? B.plus(S) : B) && // G^w = B·S^e
-      key.encryptWith(w, nu) === right //                        enc_0(w; ν) = A ⊕ (e ⊙ D) ⊕ (z ⊙ K)
+      g.timesPublic(scalar(z)).equals(e_i === 1n ? C.plus(X) : C) && // g^z = C·X^e
+      G.timesPublic(scalar(w)).equals(e_i === 1n ? B.plus(S) : B) && // G^w = B·S^e
+      openings.claim(key, {
+        m: w,
+        nonce: nu,
+        of: [
+          [A, 1n],
+          [D, e_i],
+          [K, z],
+        ],
+      }) // enc_0(w; ν) = A ⊕ (e ⊙ D) ⊕ (z ⊙ K)
     );
   });
+  return fit && openings.hold();
 }
 
 export function encode(profile: SecurityProfile, { entries }: Proof, parties: number): Message {

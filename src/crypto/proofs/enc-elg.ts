@@ -14,6 +14,7 @@ import type { RingPedersenSetup } from "../ring-pedersen.js";
 import type { SecurityProfile } from "../security-profile.js";
 import { challengeInteger, type ProofContext, sameProfile } from "./context.js";
 import { decoded, fields } from "./encoding.js";
+import { type Openings, settled } from "./openings.js";
 
 export interface Statement {
   /** N0, the prover's key. */
@@ -88,7 +89,8 @@ export function prove(context: ProofContext, statement: Statement, { x, rho, b }
   };
 }
 
-export function verify(context: ProofContext, statement: Statement, proof: Proof): boolean {
+/** @param gathered takes what the proof claims about ciphertexts, for the caller to decide */
+export function verify(context: ProofContext, statement: Statement, proof: Proof, gathered?: Openings): boolean {
   const { key, C, A, B, X, setup } = statement;
   const { S, T, D, Y, Z, z1, w, z2, z3 } = proof;
   const { factor, blinding } = fields(context.profile);
@@ -99,13 +101,22 @@ export function verify(context: ProofContext, statement: Statement, proof: Proof
   const e = challenge(context, statement, proof);
   const e_q = scalar(e);
   const z1_q = scalar(z1);
-  return (
-    g.timesPublic(w).equals(Z.plus(B.timesPublic(e_q))) && //                             g^w = Z·B^e
-    A.timesPublic(w)
-      .plus(g.timesPublic(z1_q))
-      .equals(Y.plus(X.timesPublic(e_q))) && //   A^w·g^z1 = Y·X^e
-    setup.closes(setup.commit(z1, z3), { T, S, e }) && //                                 ped(z1; z3) = T·S^e
-    key.closes(key.encryptWith(z1, z2), { A: D, D: C, e }) //                             enc_0(z1; z2) = D ⊕ (e ⊙ C)
+  return settled(
+    gathered,
+    (openings) =>
+      g.timesPublic(w).equals(Z.plus(B.timesPublic(e_q))) && // g^w = Z·B^e
+      A.timesPublic(w)
+        .plus(g.timesPublic(z1_q))
+        .equals(Y.plus(X.timesPublic(e_q))) && //               A^w·g^z1 = Y·X^e
+      setup.closes(setup.commit(z1, z3), { T, S, e }) && //     ped(z1; z3) = T·S^e
+      openings.claim(key, {
+        m: z1,
+        nonce: z2,
+        of: [
+          [D, 1n],
+          [C, e],
+        ],
+      }), // enc_0(z1; z2) = D ⊕ (e ⊙ C)
   );
 }
 

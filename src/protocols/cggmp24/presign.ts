@@ -21,6 +21,7 @@ import type { PaillierSecret } from "../../crypto/paillier.js";
 import * as affG from "../../crypto/proofs/aff-g.js";
 import * as elog from "../../crypto/proofs/elog.js";
 import * as encElg from "../../crypto/proofs/enc-elg.js";
+import { Openings } from "../../crypto/proofs/openings.js";
 import { hashTuple } from "../../crypto/transcript.js";
 import type { PartyId } from "../../session/party.js";
 import {
@@ -93,17 +94,19 @@ const COMMITS: Check<PresignParameters> = {
     const G = readCiphertext(key, commitments.maskCiphertext);
     if (K === undefined || G === undefined) return false;
     const at = (label: string) => proofContext(facts, label, { prover, verifier });
+    const openings = new Openings();
     return (
       carries(profile, {
         message: proofs.nonce,
         decode: encElg.decode,
-        verify: (proof) => encElg.verify(at("nonce"), { key, C: K, A: Y, B: A[0], X: A[1], setup }, proof),
+        verify: (proof) => encElg.verify(at("nonce"), { key, C: K, A: Y, B: A[0], X: A[1], setup }, proof, openings),
       }) &&
       carries(profile, {
         message: proofs.mask,
         decode: encElg.decode,
-        verify: (proof) => encElg.verify(at("mask"), { key, C: G, A: Y, B: B[0], X: B[1], setup }, proof),
-      })
+        verify: (proof) => encElg.verify(at("mask"), { key, C: G, A: Y, B: B[0], X: B[1], setup }, proof, openings),
+      }) &&
+      openings.hold()
     );
   },
 };
@@ -156,6 +159,7 @@ const MULTIPLIES: Check<PresignParameters> = {
     const C = readCiphertext(key0, view.accuser(COMMITMENTS).nonceCiphertext);
     if (C === undefined) return true; // an accuser whose own ciphertext is none proves nothing
     const at = (label: string) => proofContext(facts, label, { prover: maker, verifier: target });
+    const openings = new Openings();
     const Gamma_j = Point.fromProto(view.accused(MASK).mask);
     const W_j = additiveShare(pub, parties, maker);
     return (
@@ -164,7 +168,7 @@ const MULTIPLIES: Check<PresignParameters> = {
         decode: affG.decode,
         verify: (proof) => {
           const statement = { key0, key1, C, D: mask.product, Y: mask.summand, X: Gamma_j, setup };
-          return affG.verify(at("mask-product"), statement, proof);
+          return affG.verify(at("mask-product"), statement, proof, openings);
         },
       }) &&
       carries(profile, {
@@ -172,9 +176,10 @@ const MULTIPLIES: Check<PresignParameters> = {
         decode: affG.decode,
         verify: (proof) => {
           const statement = { key0, key1, C, D: key.product, Y: key.summand, X: W_j, setup };
-          return affG.verify(at("key-product"), statement, proof);
+          return affG.verify(at("key-product"), statement, proof, openings);
         },
-      })
+      }) &&
+      openings.hold()
     );
   },
 };

@@ -1,9 +1,9 @@
-import { generateKeyPairSync } from "node:crypto";
+import { generateKeyPairSync, type KeyObject } from "node:crypto";
 import type { DescMessage, MessageShape } from "@bufbuild/protobuf";
 import { sha256 } from "@noble/hashes/sha2.js";
 import type { Evidence } from "../../gen/mpcwallet/session/v1/session_pb.js";
 import type { Random } from "../../src/crypto/ambient.js";
-import { ed25519PublicKey, signEd25519 } from "../../src/crypto/ed25519.js";
+import { ed25519PrivateKey, ed25519PublicKey, signEd25519 } from "../../src/crypto/ed25519.js";
 import { judge } from "../../src/session/evidence.js";
 import { Group, type PartyId, partyId } from "../../src/session/party.js";
 import type { Effect, Protocol, Round, Steps } from "../../src/session/protocol.js";
@@ -40,16 +40,25 @@ export function identitySeed(id: number): Uint8Array {
   seeds.set(id, seed);
   return seed;
 }
-export const signAs =
-  (id: number) =>
-  (message: Uint8Array): Uint8Array =>
-    signEd25519(identitySeed(id), message);
+
+const identities = new Map<number, { readonly key: KeyObject; readonly publicKey: Uint8Array }>();
+function identityOf(id: number) {
+  const known = identities.get(id);
+  if (known !== undefined) return known;
+  const key = ed25519PrivateKey(identitySeed(id));
+  const made = { key, publicKey: ed25519PublicKey(key) };
+  identities.set(id, made);
+  return made;
+}
+
+export const signAs = (id: number) => {
+  const { key } = identityOf(id);
+  return (message: Uint8Array): Uint8Array => signEd25519(key, message);
+};
 
 /** A group of test parties with the given indices. */
 export function testGroup(ids: readonly number[]): Group {
-  return new Group(
-    ids.map((id) => ({ id: partyId(id), nodeId: `node-${id}`, identityKey: ed25519PublicKey(identitySeed(id)) })),
-  );
+  return new Group(ids.map((id) => ({ id: partyId(id), nodeId: `node-${id}`, identityKey: identityOf(id).publicKey })));
 }
 
 export interface Run<Pub, Secret, Out> {

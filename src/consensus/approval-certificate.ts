@@ -5,8 +5,8 @@ import {
   type Ballot,
   Verdict,
 } from "../../gen/mpcwallet/consensus/v1/consensus_pb.js";
+import { equalBytes } from "../crypto/bytes.js";
 import { isWellFormed, verifyBallot } from "./ballot.js";
-import { sameBytes } from "./digest.js";
 import { approvalsNeeded } from "./quorum.js";
 import { type Refusal, refusal } from "./refusal.js";
 import type { VerifySignature } from "./signature.js";
@@ -88,7 +88,7 @@ function checkBallot(
   if (expected.banned.has(ballot.voter)) return refusal("banned-voter", "the voter is banned", facts);
   if (ballot.verdict !== Verdict.APPROVE) return refusal("not-an-approval", "the ballot rejects", facts);
   if (ballot.walletId !== expected.walletId) return refusal("other-wallet", "cast for another wallet", facts);
-  if (!sameBytes(ballot.proposalDigest, expected.proposalDigest)) {
+  if (!equalBytes(ballot.proposalDigest, expected.proposalDigest)) {
     return refusal("other-proposal", "cast for another transaction", facts);
   }
   if (ballot.policyVersion !== expected.policyVersion) {

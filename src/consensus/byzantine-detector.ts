@@ -1,7 +1,7 @@
 import { toBinary } from "@bufbuild/protobuf";
 import { type Ballot, BallotSchema } from "../../gen/mpcwallet/consensus/v1/consensus_pb.js";
+import { equalBytes } from "../crypto/bytes.js";
 import { verifyBallot } from "./ballot.js";
-import { sameBytes } from "./digest.js";
 import { toleratedFaults } from "./quorum.js";
 import type { VerifySignature } from "./signature.js";
 
@@ -86,7 +86,7 @@ export function provesDoubleVote(
   return (
     first.voter === second.voter &&
     first.walletId === second.walletId &&
-    sameBytes(first.proposalDigest, second.proposalDigest) &&
+    equalBytes(first.proposalDigest, second.proposalDigest) &&
     first.verdict !== second.verdict &&
     verifyBallot(first, publicKey, verify) &&
     verifyBallot(second, publicKey, verify)

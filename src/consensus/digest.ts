@@ -63,8 +63,3 @@ export function digest(domain: string, items: readonly DigestItem[]): Uint8Array
   for (const item of items) for (const part of encoding(item)) hash.update(part);
   return new Uint8Array(hash.digest());
 }
-
-/** Public inputs only: digests, scripts and keys, never secrets. */
-export function sameBytes(a: Uint8Array, b: Uint8Array): boolean {
-  return a.length === b.length && Buffer.compare(a, b) === 0;
-}

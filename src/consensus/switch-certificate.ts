@@ -7,8 +7,9 @@ import {
   type SwitchCertificate,
   SwitchCertificateSchema,
 } from "../../gen/mpcwallet/consensus/v1/wallet_change_pb.js";
+import { equalBytes } from "../crypto/bytes.js";
 import { DIGEST_BYTES, VOTER_MAX_LENGTH } from "./ballot.js";
-import { digest, sameBytes } from "./digest.js";
+import { digest } from "./digest.js";
 import { type Refusal, refusal } from "./refusal.js";
 import { SIGNATURE_BYTES, type SignMessage, type VerifySignature } from "./signature.js";
 import { ATTEMPTS_MAX, type VerifiedWalletChange } from "./wallet-change.js";
@@ -135,7 +136,7 @@ export function verifyAbandoned(
   return (
     key !== undefined &&
     statement.walletId === change.walletId &&
-    sameBytes(statement.requestDigest, change.digest) &&
+    equalBytes(statement.requestDigest, change.digest) &&
     statement.attempt === attempt &&
     verify(key, abandonedDigest(statement), statement.signature)
   );
@@ -165,13 +166,13 @@ function checkStatement(
   if (statement.walletId !== change.walletId) {
     return refusal("statement-other-wallet", "a statement is about another wallet", facts);
   }
-  if (!sameBytes(statement.requestDigest, change.digest) || statement.epoch !== change.baseEpoch + 1) {
+  if (!equalBytes(statement.requestDigest, change.digest) || statement.epoch !== change.baseEpoch + 1) {
     return refusal("statement-other-change", "a statement is about another change", facts);
   }
   const agrees =
     statement.attempt === first.attempt &&
-    sameBytes(statement.keyDigest, first.keyDigest) &&
-    sameBytes(statement.epochId, first.epochId);
+    equalBytes(statement.keyDigest, first.keyDigest) &&
+    equalBytes(statement.epochId, first.epochId);
   if (!agrees) return refusal("statement-disagrees", "the parties prepared different things", facts);
   if (!verify(key, preparedDigest(statement), statement.signature)) {
     return refusal("statement-forged", "the party did not sign this", facts);

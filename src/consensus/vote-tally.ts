@@ -1,6 +1,6 @@
 import { type Ballot, Verdict } from "../../gen/mpcwallet/consensus/v1/consensus_pb.js";
+import { equalBytes } from "../crypto/bytes.js";
 import { verifyBallot } from "./ballot.js";
-import { sameBytes } from "./digest.js";
 import { approvalsNeeded, rejectionsNeeded } from "./quorum.js";
 import type { VerifySignature } from "./signature.js";
 import { wholeMs } from "./unix-time.js";
@@ -54,7 +54,7 @@ function refusalOf(tally: Tally, ballot: Ballot, nowMs: number, verify: VerifySi
   if (key === undefined) return "unknown-voter";
   if (tally.banned.has(ballot.voter)) return "banned-voter";
   if (ballot.walletId !== tally.walletId) return "other-wallet";
-  if (!sameBytes(ballot.proposalDigest, tally.proposalDigest)) return "other-proposal";
+  if (!equalBytes(ballot.proposalDigest, tally.proposalDigest)) return "other-proposal";
   if (ballot.policyVersion !== tally.policyVersion) return "other-policy";
   if (ballot.expiresAtMs !== tally.expiresAtMs) return "other-expiry";
   if (ballot.expiresAtMs <= wholeMs(nowMs)) return "expired";

@@ -1,5 +1,4 @@
-import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
-import { BanRecordSchema } from "../../gen/mpcwallet/consensus/v1/record_pb.js";
+import { decodeBan, encodeBan } from "../consensus/ban-record.js";
 import type { Ban, BanStore } from "../consensus/vote-ledger.js";
 import type { Coordination } from "../wallet/coordination.js";
 
@@ -15,16 +14,13 @@ export class StoredBans implements BanStore {
 
   async bans(): Promise<readonly Ban[]> {
     const stored = await this.#coordination.list(BANS);
-    return [...stored.values()].map((bytes) => {
-      const { nodeId, kind, detail, bannedAtMs, evidence } = fromBinary(BanRecordSchema, bytes);
-      return { nodeId, kind, detail, bannedAtMs: Number(bannedAtMs), evidence };
-    });
+    return [...stored.values()].map(decodeBan);
   }
 
   /** No lease: what is proved stays proved, whoever leads. */
-  async ban({ nodeId, kind, detail, bannedAtMs, evidence }: Ban): Promise<void> {
-    const record = { nodeId, kind, detail, bannedAtMs: BigInt(Math.floor(bannedAtMs)), evidence: [...evidence] };
-    await this.#coordination.put(BANS + nodeId, toBinary(BanRecordSchema, create(BanRecordSchema, record)));
+  async ban(ban: Ban): Promise<void> {
+    const key = BANS + ban.nodeId;
+    if ((await this.#coordination.get(key)) === undefined) await this.#coordination.put(key, encodeBan(ban));
   }
 
   async lift(nodeId: string): Promise<Ban | undefined> {

@@ -7,6 +7,7 @@ import {
 import type { Clock } from "../crypto/ambient.js";
 import { PeerSilent, Unavailable } from "../crypto/fault.js";
 import type { LedgerPosition, OneUseLedger } from "../storage/one-use-ledger.js";
+import { BoundedCalls } from "../wallet/bounded-calls.js";
 import { isStatementOf, positionOf, signStatement } from "./ledger-statement.js";
 import type { Logger } from "./log.js";
 
@@ -112,6 +113,7 @@ export class LedgerWitness {
   readonly #listeners: ReadonlyMap<string, Listener>;
   readonly #answered = new Set<string>();
   readonly #stop = new AbortController();
+  readonly #calls: BoundedCalls;
   /** Grows when the pool is about to be burned: what was taken before it is not used any more. */
   #generation = 0;
   #burn: LedgerBurnFacts | undefined;
@@ -123,6 +125,8 @@ export class LedgerWitness {
   constructor(options: LedgerWitnessOptions, dependencies: LedgerWitnessDependencies) {
     this.#options = options;
     this.#parts = dependencies;
+    const { clock } = dependencies;
+    this.#calls = new BoundedCalls({ timeoutMs: options.answerTimeoutMs }, { clock, stop: this.#stop.signal });
     const others = options.members.filter(({ nodeId }) => nodeId !== options.nodeId);
     this.#listeners = new Map(
       others.map(({ nodeId }) => [
@@ -237,7 +241,7 @@ export class LedgerWitness {
     const position = this.#parts.ledger.position();
     const statement = this.#stated(position);
     const burn = listener.knowsBurn === this.#burn ? undefined : this.#burn;
-    const furthest = await this.#within(this.#options.answerTimeoutMs, (signal) =>
+    const furthest = await this.#calls.make((signal) =>
       this.#parts.calls.announce(nodeId, { statement, ...(burn === undefined ? {} : { burn }) }, signal),
     );
     if (furthest === undefined) throw new Unavailable("witness-empty", `${nodeId} remembers nothing`, { nodeId });
@@ -260,7 +264,7 @@ export class LedgerWitness {
     const { calls, clock, log } = this.#parts;
     for (let waitMs = FIRST_RETRY_MS; !this.#stop.signal.aborted; waitMs *= 2) {
       try {
-        const furthest = await this.#within(this.#options.answerTimeoutMs, (signal) => calls.recall(member, signal));
+        const furthest = await this.#calls.make((signal) => calls.recall(member, signal));
         if (furthest !== undefined) await this.#learn(member, furthest);
         this.#answered.add(member);
         this.#judge(async () => undefined);
@@ -345,16 +349,6 @@ export class LedgerWitness {
     if (last !== undefined && last.sequence === position.sequence && last.epoch === position.epoch) return last;
     this.#statement = signStatement(this.#options.nodeId, position, this.#parts.sign);
     return this.#statement;
-  }
-
-  async #within<T>(timeoutMs: number, call: (signal: AbortSignal) => Promise<T>): Promise<T> {
-    const abort = new AbortController();
-    const cancel = this.#parts.clock.after(timeoutMs, () => abort.abort());
-    try {
-      return await call(AbortSignal.any([this.#stop.signal, abort.signal]));
-    } finally {
-      cancel();
-    }
   }
 }
 

@@ -9,7 +9,6 @@ import type {
   PrepareWalletChangeRequest,
   WalletChangeBase,
 } from "../../gen/mpcwallet/peer/v1/peer_pb.js";
-import { sameBytes } from "../consensus/digest.js";
 import type { RequestRules } from "../consensus/payment-request.js";
 import { refused } from "../consensus/refusal.js";
 import type { SignMessage, VerifySignature } from "../consensus/signature.js";
@@ -23,6 +22,7 @@ import {
   verifyWalletChange,
 } from "../consensus/wallet-change.js";
 import type { Clock } from "../crypto/ambient.js";
+import { equalBytes } from "../crypto/bytes.js";
 import { Bug, InvalidInput, Unavailable } from "../crypto/fault.js";
 import type { SecurityProfile } from "../crypto/security-profile.js";
 import { hashTuple } from "../crypto/transcript.js";
@@ -340,7 +340,7 @@ export class ShareChanges {
     const { parties = [], publicKeyPackage = NOTHING } = wallet ?? told ?? {};
     const key =
       wallet === undefined ? decodePublicKeyPackage(publicKeyPackage) : decodeKeyShare(wallet.keyShare.reveal());
-    if (!sameBytes(keyDigest(key), change.baseKeyDigest) || key.publicShares.size !== parties.length) {
+    if (!equalBytes(keyDigest(key), change.baseKeyDigest) || key.publicShares.size !== parties.length) {
       throw new InvalidInput("change-base-differs", "the key that is shown is not the one that the order replaces", {
         walletId,
       });
@@ -430,7 +430,7 @@ export class ShareChanges {
     const { scheme, threshold, chainCode, groupKey, publicShares } = share;
     const kept =
       groupKey.equals(base.key.groupKey) &&
-      sameBytes(chainCode, base.key.chainCode) &&
+      equalBytes(chainCode, base.key.chainCode) &&
       scheme === base.key.scheme &&
       threshold === change.threshold &&
       publicShares.size === change.parties.length;

@@ -1,6 +1,5 @@
 import { fromBinary, toBinary } from "@bufbuild/protobuf";
 import { type SwitchCertificate, SwitchCertificateSchema } from "../../gen/mpcwallet/consensus/v1/wallet_change_pb.js";
-import { sameBytes } from "../consensus/digest.js";
 import type { CertifiedSwitch } from "../consensus/switch-certificate.js";
 import {
   type AttemptPlace,
@@ -12,6 +11,7 @@ import {
   readWalletChange,
   type VerifiedWalletChange,
 } from "../consensus/wallet-change.js";
+import { equalBytes } from "../crypto/bytes.js";
 import { Bug, InvalidInput } from "../crypto/fault.js";
 import { decodeKeyShare, decodePublicKeyPackage, keyDigest } from "../protocols/key-share.js";
 import type { HeldWallet, PreparedShares, StoredWallet } from "../storage/key-store.js";
@@ -32,7 +32,7 @@ export interface Attempt {
 
 const isOfOrder = ({ signed }: VerifiedWalletChange, prepared: PreparedShares): boolean => {
   const known = parseSignedWalletChange(prepared.change);
-  return known !== undefined && sameBytes(changeDigest(known), changeDigest(signed));
+  return known !== undefined && equalBytes(changeDigest(known), changeDigest(signed));
 };
 
 const isPrepared = ({ change, attempt }: Attempt, prepared: PreparedShares): boolean =>
@@ -51,7 +51,7 @@ export function lastSwitch({ certificate }: HeldWallet): SwitchCertificate | und
 /** @throws InvalidInput `change-other-base` when the share that signs here is not the one that is to be replaced */
 export function requireBase({ wallet }: HeldWallet, { change }: Pick<Attempt, "change">): void {
   if (wallet === undefined) return;
-  if (wallet.epoch === change.baseEpoch && sameBytes(walletDigest(wallet), change.baseKeyDigest)) return;
+  if (wallet.epoch === change.baseEpoch && equalBytes(walletDigest(wallet), change.baseKeyDigest)) return;
   throw new InvalidInput("change-other-base", "the order replaces another epoch than this node holds; order again", {
     walletId: change.walletId,
     held: wallet.epoch,
@@ -145,8 +145,8 @@ export function switched(
   const { next } = last;
   const fits =
     next !== undefined &&
-    sameBytes(walletDigest(next), to.certified.keyDigest) &&
-    sameBytes(next.epochId, to.certified.epochId);
+    equalBytes(walletDigest(next), to.certified.keyDigest) &&
+    equalBytes(next.epochId, to.certified.epochId);
   if (!fits) throw new Bug("this node's own statement names another share than it prepared", facts);
   return { ...done, wallet: next };
 }
@@ -165,8 +165,8 @@ export function requireCertifiedPackage(
   const key = decodePublicKeyPackage(certificate.publicKeyPackage);
   const known = held.wallet && decodeKeyShare(held.wallet.keyShare.reveal());
   const sameKey =
-    known === undefined || (key.groupKey.equals(known.groupKey) && sameBytes(key.chainCode, known.chainCode));
-  if (sameKey && sameBytes(keyDigest(key), certified.keyDigest)) return;
+    known === undefined || (key.groupKey.equals(known.groupKey) && equalBytes(key.chainCode, known.chainCode));
+  if (sameKey && equalBytes(keyDigest(key), certified.keyDigest)) return;
   throw new InvalidInput("certificate-key", "the certificate's key is not the one that its statements name");
 }
 

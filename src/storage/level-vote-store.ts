@@ -1,8 +1,8 @@
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { ClassicLevel } from "classic-level";
 import { type Ballot, BallotSchema } from "../../gen/mpcwallet/consensus/v1/consensus_pb.js";
-import { BanRecordSchema } from "../../gen/mpcwallet/consensus/v1/record_pb.js";
 import { ApprovedRequestSchema } from "../../gen/mpcwallet/storage/v1/votes_pb.js";
+import { decodeBan, encodeBan } from "../consensus/ban-record.js";
 import {
   type ApprovedRequest,
   type Ban,
@@ -93,19 +93,17 @@ export class LevelVoteStore implements VoteStore, BanStore {
   async bans(): Promise<readonly Ban[]> {
     const found: Ban[] = [];
     for await (const bytes of this.#database.values(range("ban/"))) {
-      const { nodeId, kind, detail, bannedAtMs, evidence } = fromBinary(BanRecordSchema, bytes);
-      found.push({ nodeId, kind, detail, bannedAtMs: Number(bannedAtMs), evidence });
+      found.push(decodeBan(bytes));
     }
     return found;
   }
 
-  async ban({ nodeId, kind, detail, bannedAtMs, evidence }: Ban): Promise<void> {
+  async ban(ban: Ban): Promise<void> {
+    const { nodeId } = ban;
     const key = `ban/${nodeId}`;
     if ((await this.#get(key)) !== undefined) return;
-    const record = { nodeId, kind, detail, bannedAtMs: BigInt(bannedAtMs), evidence: [...evidence] };
-    const bytes = toBinary(BanRecordSchema, create(BanRecordSchema, record));
     try {
-      await this.#database.put(key, bytes, { sync: true });
+      await this.#database.put(key, encodeBan(ban), { sync: true });
     } catch (cause) {
       throw new Unavailable("ban-not-recorded", "the ban could not be made durable", { nodeId }, cause);
     }

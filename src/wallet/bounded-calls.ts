@@ -25,6 +25,7 @@ export class BoundedCalls {
       return await call(AbortSignal.any([this.#stop, abort.signal]));
     } finally {
       cancel();
+      abort.abort(); // of several calls the first failure ends the others
     }
   }
 }

@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import { deflateRawSync, inflateRawSync } from "node:zlib";
-import { sameBytes } from "../consensus/digest.js";
+import { equalBytes } from "../crypto/bytes.js";
 import { Bug } from "../crypto/fault.js";
 
 /**
@@ -139,5 +139,5 @@ export function marksRequest(
   if (mark.requestId !== request.requestId || mark.createdAtMs !== request.createdAtMs) return false;
   return mark.metadata.form === "json"
     ? mark.metadata.json === request.metadataJson
-    : sameBytes(mark.metadata.sha256, sha256(request.metadataJson));
+    : equalBytes(mark.metadata.sha256, sha256(request.metadataJson));
 }

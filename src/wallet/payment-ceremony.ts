@@ -1,7 +1,5 @@
-import { create, toBinary } from "@bufbuild/protobuf";
+import { create } from "@bufbuild/protobuf";
 import {
-  type ApprovalCertificate,
-  ApprovalCertificateSchema,
   type Ballot,
   type PaymentProposal,
   PaymentProposalSchema,
@@ -12,21 +10,16 @@ import type { VerifiedPaymentRequest } from "../consensus/payment-request.js";
 import { type PaymentPolicy, wantsOpReturn } from "../consensus/policy.js";
 import { approvalsNeeded } from "../consensus/quorum.js";
 import type { VerifySignature } from "../consensus/signature.js";
-import {
-  type Failure,
-  FINAL_PHASES,
-  recovered,
-  type TransactionEvent,
-  transition,
-} from "../consensus/transaction-state.js";
+import { type Failure, FINAL_PHASES, recovered, type TransactionEvent } from "../consensus/transaction-state.js";
 import type { Clock, Random } from "../crypto/ambient.js";
 import { Bug, InvalidInput, PeerFault, PeerSilent, Unavailable } from "../crypto/fault.js";
 import type { Account } from "./account.js";
 import type { AuditTrail } from "./audit-trail.js";
 import type { ChainSource } from "./chain-source.js";
 import type { Coordination, Lease } from "./coordination.js";
-import { encodeMark, needsKeeping } from "./op-return.js";
-import { type PaymentRecord, TIMELINE_MAX } from "./payment-record.js";
+import { encodeMark } from "./op-return.js";
+import { PaymentJournal } from "./payment-journal.js";
+import type { PaymentRecord } from "./payment-record.js";
 import type { PaymentStore } from "./payment-store.js";
 import type { JudgeEvidence, PeerSigning, SigningOrder } from "./peer-signing.js";
 import type { PeerVoting } from "./peer-voting.js";
@@ -128,6 +121,10 @@ class Ending extends Error {
     super(failure.message);
     this.event = { type, failure };
   }
+
+  get code(): string {
+    return this.event.failure.code;
+  }
 }
 
 const failureOf = (code: string, message: string, culprits: readonly string[] = []): Failure => {
@@ -153,15 +150,11 @@ export class PaymentCeremony {
   readonly #stop = new AbortController();
   /** Aborted when the payment may no longer be signed; includes `#stop`. */
   readonly #deadline = new AbortController();
-  #record: PaymentRecord;
+  readonly #journal: PaymentJournal;
   #round: VoteRound | undefined;
   #reservation: Reservation | undefined;
   #changeIndex: number | undefined;
   #decoded: { readonly psbt: Uint8Array; readonly proposed: ProposedTransaction } | undefined;
-  #writes: Promise<void> = Promise.resolve();
-  #unwritten = false;
-  /** Transitions made since the last one that was written. */
-  readonly #unshown: { readonly event: TransactionEvent; readonly record: PaymentRecord }[] = [];
   #locks: Lease[] = [];
 
   constructor(
@@ -174,15 +167,17 @@ export class PaymentCeremony {
     options: CeremonyOptions,
     dependencies: CeremonyDependencies,
   ) {
-    this.#record = { ...payment.record, state: recovered(payment.record.state) };
     this.#request = payment.request;
     this.#wallet = payment.wallet;
     this.#options = options;
     this.#parts = dependencies;
+    const { metadataJson } = payment.request;
+    const record = { ...payment.record, state: recovered(payment.record.state) };
+    this.#journal = new PaymentJournal({ record, metadataJson }, dependencies);
   }
 
   get record(): PaymentRecord {
-    return this.#record;
+    return this.#journal.record;
   }
 
   /**
@@ -192,40 +187,40 @@ export class PaymentCeremony {
    */
   async run(signal: AbortSignal): Promise<PaymentRecord> {
     const { clock } = this.#parts;
-    const started = { startedAtMs: clock.nowMs(), startedMonotonicMs: clock.monotonicMs() };
+    const started = this.#journal.moment();
     const stop = (): void => this.#stop.abort(signal.reason);
     signal.addEventListener("abort", stop);
     if (signal.aborted) stop();
     this.#stop.signal.addEventListener("abort", () => this.#deadline.abort(this.#stop.signal.reason));
     const cancel = clock.after(this.#options.deadlineMs, () => this.#deadline.abort(new Error("deadline")));
     try {
-      await this.#lock(`/locks/payments/${this.#record.paymentId}`);
+      await this.#lock(`/locks/payments/${this.record.paymentId}`);
       await this.#toSignature().catch((error: unknown) => this.#end(error));
       cancel();
       await this.#toChain();
-      this.#note("total", "", started, this.#record.state.phase);
+      this.#journal.note("total", "", started, this.record.state.phase);
     } finally {
       cancel();
       signal.removeEventListener("abort", stop);
       await this.#cleanUp();
     }
-    return this.#record;
+    return this.record;
   }
 
   // ── From request to signature, under the deadline ──────────────────────────────────────────────────────────────
 
   async #toSignature(): Promise<void> {
     let build: BuiltTransaction | undefined;
-    if (this.#record.state.phase === "created" && this.#record.state.psbt.length === 0) {
-      build = await this.#timed("build", "", () => this.#build());
-    } else if (this.#record.state.phase === "created") {
+    if (this.record.state.phase === "created" && this.record.state.psbt.length === 0) {
+      build = await this.#journal.timed("build", "", () => this.#build());
+    } else if (this.record.state.phase === "created") {
       await this.#reserveAgain();
     }
-    while (["created", "approved"].includes(this.#record.state.phase)) {
+    while (["created", "approved"].includes(this.record.state.phase)) {
       if (this.#stop.signal.aborted) return;
       this.#checkDeadline();
       await this.#renewWallet();
-      if (this.#record.state.phase === "created") await this.#vote(build);
+      if (this.record.state.phase === "created") await this.#vote(build);
       else await this.#sign();
     }
   }
@@ -237,7 +232,7 @@ export class PaymentCeremony {
     this.#wallet = wallet;
     this.#round?.close();
     this.#round = undefined;
-    if (this.#record.state.phase === "approved") await this.#apply({ type: "certificate-expired" });
+    if (this.record.state.phase === "approved") await this.#journal.apply({ type: "certificate-expired" });
   }
 
   #checkDeadline(): void {
@@ -297,7 +292,7 @@ export class PaymentCeremony {
         fresh = true;
         continue;
       }
-      const result = await reservations.reserve(this.#record.paymentId, built.inputs);
+      const result = await reservations.reserve(this.record.paymentId, built.inputs);
       if ("reservation" in result) {
         this.#reservation = result.reservation;
         if (built.changeSat === 0n) this.#giveChangeBack();
@@ -325,8 +320,8 @@ export class PaymentCeremony {
 
   /** After a crash: the coins of the transaction that was proposed. */
   async #reserveAgain(): Promise<void> {
-    const proposed = this.#proposedBy(this.#record.state.psbt);
-    const result = await this.#parts.reservations.reserve(this.#record.paymentId, proposed.inputs);
+    const proposed = this.#proposedBy(this.record.state.psbt);
+    const result = await this.#parts.reservations.reserve(this.record.paymentId, proposed.inputs);
     if ("reservation" in result) this.#reservation = result.reservation;
     else throw new Unavailable("coins-contended", "the coins of this payment are taken");
   }
@@ -337,10 +332,10 @@ export class PaymentCeremony {
     const policyVersion = policy().version;
     const lifetimeMs = Math.min(this.#options.proposalLifetimeMs, REPLAY_WINDOW_MS - CERTIFICATE_MARGIN_MS);
     const expiresAtMs = Math.floor(Math.min(clock.nowMs() + lifetimeMs, this.#request.expiresAtMs));
-    const psbt = build?.psbt ?? this.#record.state.psbt;
+    const psbt = build?.psbt ?? this.record.state.psbt;
     const proposed = this.#proposedBy(psbt);
     const proposal = create(PaymentProposalSchema, {
-      request: this.#record.signedRequest,
+      request: this.record.signedRequest,
       psbt,
       policyVersion,
       expiresAtMs: BigInt(expiresAtMs),
@@ -352,14 +347,14 @@ export class PaymentCeremony {
       expiresAtMs: BigInt(expiresAtMs),
     });
     if (this.#locks.length < 2) await this.#lock(`/locks/signing/${proposed.txid}`);
-    this.#change({
+    this.#journal.change({
       proposalDigest,
       policyVersion,
       approvalsNeeded: approvalsNeeded({ parties: roster.size, threshold }),
       ballots: [],
     });
-    const feeSat = build?.feeSat ?? this.#record.state.feeSat;
-    await this.#apply({ type: "proposed", txid: proposed.txid, psbt, feeSat, votesExpireAtMs: expiresAtMs });
+    const feeSat = build?.feeSat ?? this.record.state.feeSat;
+    await this.#journal.apply({ type: "proposed", txid: proposed.txid, psbt, feeSat, votesExpireAtMs: expiresAtMs });
     this.#round?.close();
     const round = new VoteRound(
       {
@@ -376,15 +371,15 @@ export class PaymentCeremony {
     this.#round = round;
     const closeAtDeadline = (): void => round.close();
     this.#deadline.signal.addEventListener("abort", closeAtDeadline);
-    const outcome = await this.#timed("vote", "", () => round.run());
+    const outcome = await this.#journal.timed("vote", "", () => round.run());
     this.#deadline.signal.removeEventListener("abort", closeAtDeadline);
-    this.#change({ ballots: round.recorded });
+    this.#journal.change({ ballots: round.recorded });
     await this.#concludeVote(outcome, round);
   }
 
   async #concludeVote(outcome: Awaited<ReturnType<VoteRound["run"]>>, round: VoteRound): Promise<void> {
     // Written with the start of the signing session: whoever takes over votes again, whichever of them it finds.
-    if (outcome === "approved") return this.#transit({ type: "approved" });
+    if (outcome === "approved") return this.#journal.transit({ type: "approved" });
     this.#checkDeadline();
     const reasons = rejectionReasons(round.recorded);
     if (outcome === "rejected") {
@@ -397,7 +392,7 @@ export class PaymentCeremony {
   #onAnswer(answer: VoteAnswer): void {
     const { nodeId, cast, startedAtMs, durationMs } = answer;
     const outcome = cast.type === "refused" ? cast.code : cast.type === "none" ? failureCode(cast.error) : cast.type;
-    this.#addStep({ step: "vote", nodeId, startedAtMs, durationMs, outcome });
+    this.#journal.addStep({ step: "vote", nodeId, startedAtMs, durationMs, outcome });
     if (cast.type === "double-vote") {
       this.#parts.observe({ type: "double-vote", nodeId, first: cast.first, second: cast.second });
     }
@@ -408,39 +403,44 @@ export class PaymentCeremony {
     if (cast.type === "none") this.#parts.observe({ type: "timeout", nodeId, detail: `vote: ${outcome}` });
     if (cast.type === "counted" && answer.ballot !== undefined) {
       const { verdict, reasons } = answer.ballot;
-      this.#audit("ballot", nodeId, { paymentId: this.#record.paymentId, verdict, reasons, durationMs });
-      if (this.#round !== undefined) this.#change({ ballots: this.#round.recorded });
+      this.#journal.audit("ballot", nodeId, {
+        paymentId: this.record.paymentId,
+        verdict,
+        reasons,
+        durationMs,
+      });
+      if (this.#round !== undefined) this.#journal.change({ ballots: this.#round.recorded });
     }
     // A late ballot changes the record after the outcome; it is written with the next transition.
-    this.#parts.onChange(this.#record);
+    this.#journal.show();
   }
 
   /** One signing session. Goes back to "approved" for the next try, or to "created" for a new vote. */
   async #sign(): Promise<void> {
     const { clock } = this.#parts;
     const round = this.#round;
-    const remainingMs = this.#record.state.votesExpireAtMs - clock.nowMs();
+    const remainingMs = this.record.state.votesExpireAtMs - clock.nowMs();
     if (round === undefined || remainingMs < CERTIFICATE_MARGIN_MS) {
       if (this.#request.expiresAtMs - clock.nowMs() < CERTIFICATE_MARGIN_MS) {
         throw new Ending("deadline-passed", failureOf("request-expired", "the request expired before it was signed"));
       }
-      return this.#apply({ type: "certificate-expired" });
+      return this.#journal.apply({ type: "certificate-expired" });
     }
-    if (this.#trusted(round).length < this.#record.approvalsNeeded) return this.#voteWithoutBanned();
+    if (this.#trusted(round).length < this.record.approvalsNeeded) return this.#voteWithoutBanned();
     if (this.#signers.choose(this.#willing(round), this.#wallet.threshold) === undefined) {
       const culprits = this.#signers.culprits;
       throw new Ending("abandoned", failureOf("too-few-signers", "too few approvers can still sign", culprits));
     }
     // Nodes sign the same transaction under this certificate however often they are asked, so the session need not wait
     // for the record that it began. What it signs waits: it is written after this, and before it is broadcast.
-    const started = this.#apply({ type: "signing-started" });
+    const started = this.#journal.apply({ type: "signing-started" });
     started.catch(() => undefined);
     const supply = await this.#supply(round, remainingMs).catch((error: unknown) => this.#blameSupply(error));
     if (typeof supply === "string") {
       await started;
       this.#checkDeadline();
       const failure = failureOf("presignatures-missing", `no presignatures (${supply})`, this.#signers.culprits);
-      return this.#apply({ type: "attempt-failed", failure });
+      return this.#journal.apply({ type: "attempt-failed", failure });
     }
     // After the choice: a node that voted meanwhile may be among the signers, and signs only under its own vote.
     const certificate = assembleCertificate(this.#trusted(round));
@@ -454,19 +454,19 @@ export class PaymentCeremony {
       presignatureIds: supply.ids,
       walletEpoch: this.#wallet.epoch,
     };
-    this.#auditCertificate(certificate, signers);
-    const result = await this.#timed("sign", "", () => this.#attempt(order, signers));
+    this.#journal.auditCertificate(certificate, signers);
+    const result = await this.#journal.timed("sign", "", () => this.#attempt(order, signers));
     await started;
     this.#parts.presignatures.settle(supply, result.signed ? "used" : "failed");
-    if (result.signed) return this.#apply({ type: "signed", signedTransaction: result.output.bytes });
+    if (result.signed) return this.#journal.apply({ type: "signed", signedTransaction: result.output.bytes });
     this.#blame(result.failures, order);
     this.#checkDeadline();
     const named = result.failures.map(({ nodeId, error }) => `${nodeId}: ${failureCode(error)}`).join(", ");
     const failure = failureOf("signing-failed", `signing failed (${named})`, this.#signers.culprits);
-    await this.#apply({ type: "attempt-failed", failure });
+    await this.#journal.apply({ type: "attempt-failed", failure });
     // The nodes are switching to new shares: the next try comes when they have.
     const switching = result.failures.some(({ error }) => failureCode(error) === "wallet-epoch-differs");
-    if (switching) await this.#sleep(SWITCH_PAUSE_MS * 2 ** (this.#record.state.signingRetries - 1));
+    if (switching) await this.#sleep(SWITCH_PAUSE_MS * 2 ** (this.record.state.signingRetries - 1));
   }
 
   /** Approvers that may sign, fastest first: ballots were recorded as they came. */
@@ -481,7 +481,7 @@ export class PaymentCeremony {
     const { account, threshold, roster } = this.#wallet;
     const { walletId, scheme } = account;
     const parties = [...roster.keys()];
-    const proposed = this.#proposedBy(this.#record.state.psbt);
+    const proposed = this.#proposedBy(this.record.state.psbt);
     const wallet = { walletId, scheme, threshold, parties };
     const order = { wallet, count: proposed.inputs.length, willing: () => this.#willing(round) };
     const expired = new AbortController();
@@ -489,7 +489,7 @@ export class PaymentCeremony {
     const cancel = this.#parts.clock.after(remainingMs - CERTIFICATE_MARGIN_MS, () => expired.abort(late));
     const signal = AbortSignal.any([this.#deadline.signal, expired.signal]);
     try {
-      return await this.#timed("presignatures", "", () => this.#parts.presignatures.reserve(order, signal));
+      return await this.#journal.timed("presignatures", "", () => this.#parts.presignatures.reserve(order, signal));
     } finally {
       cancel();
     }
@@ -514,7 +514,7 @@ export class PaymentCeremony {
   #voteWithoutBanned(): Promise<void> {
     const banned = this.#parts.banned();
     const { culprits } = this.#signers;
-    if (culprits.every((nodeId) => banned.has(nodeId))) return this.#apply({ type: "certificate-expired" });
+    if (culprits.every((nodeId) => banned.has(nodeId))) return this.#journal.apply({ type: "certificate-expired" });
     throw new Ending("abandoned", failureOf("too-few-signers", "too few approvers can still sign", culprits));
   }
 
@@ -529,10 +529,10 @@ export class PaymentCeremony {
 
   #proposal(): PaymentProposal {
     return create(PaymentProposalSchema, {
-      request: this.#record.signedRequest,
-      psbt: this.#record.state.psbt,
-      policyVersion: this.#record.policyVersion,
-      expiresAtMs: BigInt(this.#record.state.votesExpireAtMs),
+      request: this.record.signedRequest,
+      psbt: this.record.state.psbt,
+      policyVersion: this.record.policyVersion,
+      expiresAtMs: BigInt(this.record.state.votesExpireAtMs),
     });
   }
 
@@ -553,16 +553,15 @@ export class PaymentCeremony {
   }
 
   #finalize(signatures: readonly Uint8Array[]): FinalTransaction {
-    const { clock } = this.#parts;
-    const started = { startedAtMs: clock.nowMs(), startedMonotonicMs: clock.monotonicMs() };
-    const { psbt } = this.#record.state;
+    const started = this.#journal.moment();
+    const { psbt } = this.record.state;
     const proposed = this.#proposedBy(psbt);
     const keys = proposed.inputs.map(({ claimedDerivation }) => {
       if (claimedDerivation === undefined) throw new Bug("own input without derivation");
       return this.#wallet.account.derive(claimedDerivation.path);
     });
     const final = finalizeTransaction(psbt, signatures, keys);
-    this.#note("finalize", "", started, "ok");
+    this.#journal.note("finalize", "", started, "ok");
     return final;
   }
 
@@ -572,7 +571,7 @@ export class PaymentCeremony {
    */
   #blame(failures: readonly AttemptFailure[], order: SigningOrder): void {
     for (const { nodeId, error } of failures) {
-      this.#addStep({
+      this.#journal.addStep({
         step: "sign",
         nodeId,
         startedAtMs: this.#parts.clock.nowMs(),
@@ -594,32 +593,35 @@ export class PaymentCeremony {
         }
         for (const accused of error.culprits) this.#signers.setBack(accused);
       }
-      this.#audit("signing-failed", nodeId, { paymentId: this.#record.paymentId, code: failureCode(error) });
+      this.#journal.audit("signing-failed", nodeId, {
+        paymentId: this.record.paymentId,
+        code: failureCode(error),
+      });
     }
   }
 
   // ── From signature to confirmation: no deadline, a signed transaction is not called back ────────────────────────
 
   async #toChain(): Promise<void> {
-    while (!this.#stop.signal.aborted && ["signed", "broadcast"].includes(this.#record.state.phase)) {
-      if (this.#record.state.phase === "signed") await this.#broadcast();
+    while (!this.#stop.signal.aborted && ["signed", "broadcast"].includes(this.record.state.phase)) {
+      if (this.record.state.phase === "signed") await this.#broadcast();
       else await this.#confirm();
     }
   }
 
   async #broadcast(): Promise<void> {
-    const { broadcastRetries } = this.#record.state;
+    const { broadcastRetries } = this.record.state;
     if (broadcastRetries > 0) await this.#sleep(this.#options.broadcastRetryMs * 2 ** (broadcastRetries - 1));
     if (this.#stop.signal.aborted) return;
     // Written with what comes of it: whoever takes over broadcasts a signed payment again, which is harmless.
-    this.#transit({ type: "broadcast-started" });
+    this.#journal.transit({ type: "broadcast-started" });
     try {
-      const { signedTransaction, txid } = this.#record.state;
-      const accepted = await this.#timed("broadcast", "", () => this.#parts.chain.broadcast(signedTransaction));
+      const { signedTransaction, txid } = this.record.state;
+      const accepted = await this.#journal.timed("broadcast", "", () => this.#parts.chain.broadcast(signedTransaction));
       if (accepted !== txid) throw new Bug("the chain source names another transaction", { accepted, txid });
     } catch (error) {
       const message = error instanceof Error ? error.message : "unknown";
-      return this.#apply({
+      return this.#journal.apply({
         type: "not-accepted",
         failure: failureOf(
           failureCode(error),
@@ -627,34 +629,34 @@ export class PaymentCeremony {
         ),
       });
     }
-    const { inputs } = this.#proposedBy(this.#record.state.psbt);
+    const { inputs } = this.#proposedBy(this.record.state.psbt);
     this.#parts.utxos.markSpent(this.#wallet.account.walletId, inputs.map(outpointName));
     this.#changeIndex = undefined;
-    await this.#apply({ type: "accepted" });
+    await this.#journal.apply({ type: "accepted" });
     this.#notify();
   }
 
   async #confirm(): Promise<void> {
-    const { chain, clock } = this.#parts;
-    const started = { startedAtMs: clock.nowMs(), startedMonotonicMs: clock.monotonicMs() };
+    const { chain } = this.#parts;
+    const started = this.#journal.moment();
     // The coins are spent on the chain source's books by now; holding their locks would serve nobody.
     await this.#release();
     for (let unknown = 0; unknown < UNKNOWN_ANSWERS_MAX; ) {
       await this.#parts.tips.moved(this.#stop.signal);
       if (this.#stop.signal.aborted) return;
-      const status = await chain.transactionStatus(this.#record.state.txid).catch(() => undefined);
+      const status = await chain.transactionStatus(this.record.state.txid).catch(() => undefined);
       if (status === undefined) continue;
       unknown = status.known ? 0 : unknown + 1;
       if (status.confirmedHeight === 0) continue;
-      this.#note("confirm", "", started, "ok");
-      await this.#apply({ type: "confirmed", height: status.confirmedHeight });
+      this.#journal.note("confirm", "", started, "ok");
+      await this.#journal.apply({ type: "confirmed", height: status.confirmedHeight });
       return this.#notify();
     }
-    await this.#apply({ type: "dropped" });
+    await this.#journal.apply({ type: "dropped" });
   }
 
   #notify(): void {
-    const { paymentId: requestId, state } = this.#record;
+    const { paymentId: requestId, state } = this.record;
     const outcome = { requestId, txid: state.txid, confirmedHeight: state.confirmedHeight };
     for (const nodeId of this.#wallet.roster.keys()) {
       this.#parts.voting.notify(nodeId, outcome, this.#stop.signal).catch(() => undefined);
@@ -675,85 +677,21 @@ export class PaymentCeremony {
     });
   }
 
-  // ── State, record, timeline ─────────────────────────────────────────────────────────────────────────────────────
-
-  #change(changes: Partial<PaymentRecord>): void {
-    this.#record = { ...this.#record, ...changes };
-    this.#unwritten = true;
-  }
-
-  /** One transition: checked by the state machine, written, then shown. */
-  async #apply(event: TransactionEvent): Promise<void> {
-    this.#transit(event);
-    const shown = this.#unshown.splice(0);
-    await this.#write();
-    for (const { event: made, record } of shown) {
-      this.#auditTransition(made, record);
-      this.#parts.onChange(made === event ? this.#record : record);
-    }
-  }
-
-  /** One transition that is written and shown with the next one. */
-  #transit(event: TransactionEvent): void {
-    const result = transition(this.#record.state, event, this.#parts.clock.nowMs());
-    if (!result.legal) throw new Bug(result.refusal.message, result.refusal.facts);
-    this.#change({ state: result.state });
-    this.#unshown.push({ event, record: this.#record });
-  }
-
-  /** Writes go one after the other and only the newest record is written. */
-  #write(): Promise<void> {
-    this.#writes = this.#writes
-      .catch(() => undefined)
-      .then(async () => {
-        if (!this.#unwritten) return;
-        this.#unwritten = false;
-        this.#record = { ...this.#record, revision: this.#record.revision + 1n };
-        await this.#parts.store.put(this.#record);
-      });
-    return this.#writes;
-  }
-
-  #addStep(entry: PaymentRecord["timeline"][number]): void {
-    if (this.#record.timeline.length < TIMELINE_MAX) this.#change({ timeline: [...this.#record.timeline, entry] });
-  }
-
-  #note(
-    step: string,
-    nodeId: string,
-    started: { readonly startedAtMs: number; readonly startedMonotonicMs: number },
-    outcome: string,
-  ): void {
-    const durationMs = this.#parts.clock.monotonicMs() - started.startedMonotonicMs;
-    this.#addStep({ step, nodeId, startedAtMs: started.startedAtMs, durationMs, outcome });
-  }
-
-  async #timed<T>(step: string, nodeId: string, task: () => Promise<T>): Promise<T> {
-    const { clock } = this.#parts;
-    const started = { startedAtMs: clock.nowMs(), startedMonotonicMs: clock.monotonicMs() };
-    try {
-      const result = await task();
-      this.#note(step, nodeId, started, "ok");
-      return result;
-    } catch (error) {
-      this.#note(step, nodeId, started, error instanceof Ending ? error.event.failure.code : failureCode(error));
-      throw error;
-    }
-  }
+  // ── How it ends ─────────────────────────────────────────────────────────────────────────────────────────────────
 
   /** Turns what stopped the payment into its last event. Our own bugs and a lost store are not the payment's fault. */
   async #end(error: unknown): Promise<void> {
-    if (this.#stop.signal.aborted || FINAL_PHASES.has(this.#record.state.phase)) return;
-    if (error instanceof Ending) return this.#apply(error.event);
+    if (this.#stop.signal.aborted || FINAL_PHASES.has(this.record.state.phase)) return;
+    if (error instanceof Ending) return this.#journal.apply(error.event);
     if (error instanceof InvalidInput) {
-      return this.#apply({ type: "abandoned", failure: failureOf(error.code, error.message) });
+      return this.#journal.apply({ type: "abandoned", failure: failureOf(error.code, error.message) });
     }
     if (this.#deadline.signal.aborted) {
       const failure = failureOf("deadline-passed", "the payment was not signed in time");
-      return this.#apply({ type: "deadline-passed", failure });
+      return this.#journal.apply({ type: "deadline-passed", failure });
     }
     if (error instanceof Unavailable && error.code !== "not-leading") {
-      return this.#apply({ type: "abandoned", failure: failureOf(error.code, error.message) });
+      return this.#journal.apply({ type: "abandoned", failure: failureOf(error.code, error.message) });
     }
     throw error;
   }
@@ -780,39 +718,14 @@ export class PaymentCeremony {
 
   async #cleanUp(): Promise<void> {
     this.#round?.close();
-    const { phase, signedTransaction } = this.#record.state;
+    const { phase, signedTransaction } = this.record.state;
     if (FINAL_PHASES.has(phase) && signedTransaction.length === 0) this.#giveChangeBack();
     await this.#release();
     // Without the lock the record is no longer ours to write.
-    if (!this.#stop.signal.aborted && this.#locks.length > 0) await this.#write().catch(() => undefined);
+    if (!this.#stop.signal.aborted && this.#locks.length > 0) await this.#journal.write().catch(() => undefined);
     await Promise.allSettled(this.#locks.map((lease) => lease.release()));
     this.#locks = [];
-    this.#parts.onChange(this.#record);
-  }
-
-  // ── Audit: queued, never waited for; the trail writes in batches ────────────────────────────────────────────────
-
-  #audit(kind: string, subject: string, payload: Readonly<Record<string, unknown>>): void {
-    const walletId = this.#record.walletId;
-    this.#parts.audit.append([{ kind, walletId, subject, payload }]).catch(() => undefined);
-  }
-
-  #auditTransition(event: TransactionEvent, { paymentId, state, proposalDigest }: PaymentRecord): void {
-    const payload: Record<string, unknown> = { phase: state.phase, txid: state.txid };
-    if (event.type === "proposed") {
-      payload["feeSat"] = event.feeSat.toString();
-      payload["proposalDigest"] = Buffer.from(proposalDigest).toString("hex");
-      if (needsKeeping(this.#request.metadataJson)) payload["metadataJson"] = this.#request.metadataJson;
-    }
-    if (event.type === "signed") payload["transaction"] = Buffer.from(event.signedTransaction).toString("hex");
-    if (event.type === "confirmed") payload["height"] = event.height;
-    if (state.failure !== undefined) payload["failure"] = state.failure;
-    this.#audit(`payment-${event.type}`, paymentId, payload);
-  }
-
-  #auditCertificate(certificate: ApprovalCertificate, signers: readonly string[]): void {
-    const bytes = Buffer.from(toBinary(ApprovalCertificateSchema, certificate)).toString("hex");
-    this.#audit("certificate", this.#record.paymentId, { certificate: bytes, signers });
+    this.#journal.show();
   }
 }
 

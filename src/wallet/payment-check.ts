@@ -1,7 +1,7 @@
-import { sameBytes } from "../consensus/digest.js";
 import type { VerifiedPaymentRequest } from "../consensus/payment-request.js";
 import { checkPolicy, type PaymentPolicy, type PolicyReason, type Spent } from "../consensus/policy.js";
 import { proposalDigest } from "../consensus/proposal.js";
+import { equalBytes } from "../crypto/bytes.js";
 import { Bug } from "../crypto/fault.js";
 import type { Account, DerivedKey } from "./account.js";
 import { addressScript, scriptType } from "./address.js";
@@ -179,7 +179,7 @@ interface KnownInput {
 
 /** The key at the claimed place, when the claim is about this wallet's root. */
 function claimedKey(account: Account, claim: ClaimedDerivation): DerivedKey | undefined {
-  if (claim.path.index > 0x7fffffff || !sameBytes(claim.masterFingerprint, account.fingerprint)) return undefined;
+  if (claim.path.index > 0x7fffffff || !equalBytes(claim.masterFingerprint, account.fingerprint)) return undefined;
   return account.derive(claim.path);
 }
 
@@ -194,13 +194,13 @@ function checkInput(input: ProposedInput, facts: CheckFacts, reasons: Set<CheckR
     reasons.add("input-not-own");
     return undefined;
   }
-  if (!sameBytes(key.scriptPubKey, input.claimedScript)) reasons.add("input-script-differs");
+  if (!equalBytes(key.scriptPubKey, input.claimedScript)) reasons.add("input-script-differs");
   const seen = facts.view.outputs.get(outpointName(input));
   if (seen === undefined) {
     reasons.add("input-spent-or-unknown");
     return undefined;
   }
-  if (!sameBytes(seen.scriptPubKey, key.scriptPubKey)) {
+  if (!equalBytes(seen.scriptPubKey, key.scriptPubKey)) {
     reasons.add("input-not-own");
     return undefined;
   }
@@ -240,7 +240,7 @@ function checkChange(output: ProposedOutput, facts: CheckFacts, reasons: Set<Che
   }
   const { path } = output.claimedDerivation;
   const key = claimedKey(facts.account, output.claimedDerivation);
-  if (!path.change || key === undefined || !sameBytes(key.scriptPubKey, output.script)) {
+  if (!path.change || key === undefined || !equalBytes(key.scriptPubKey, output.script)) {
     reasons.add("change-not-own");
     return undefined;
   }
@@ -259,7 +259,7 @@ function checkOutputs(proposed: ProposedTransaction, facts: CheckFacts, reasons:
   for (const output of proposed.outputs) {
     const place = wanted.findIndex(
       ({ script, amountSat }) =>
-        script !== undefined && amountSat === output.valueSat && sameBytes(script, output.script),
+        script !== undefined && amountSat === output.valueSat && equalBytes(script, output.script),
     );
     if (place >= 0) {
       wanted.splice(place, 1);

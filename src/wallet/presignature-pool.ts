@@ -1,5 +1,6 @@
 import type { Clock, Random } from "../crypto/ambient.js";
 import { Unavailable } from "../crypto/fault.js";
+import { BoundedCalls } from "./bounded-calls.js";
 import type { Coordination } from "./coordination.js";
 import type { PeerPresigning } from "./peer-presigning.js";
 import type { PoolMonitor } from "./service-health.js";
@@ -119,12 +120,17 @@ export class PresignaturePool implements PoolMonitor, PresignatureSupply {
   /** Wallets whose pools fell below the minimum and are not yet at the target. */
   readonly #low = new Set<string>();
   readonly #stop = new AbortController();
+  readonly #calls: BoundedCalls;
   #cancelCheck = (): void => {};
   #filling: Promise<void> | undefined;
 
   constructor(options: PresignaturePoolOptions, dependencies: PresignaturePoolDependencies) {
     this.#options = options;
     this.#parts = dependencies;
+    this.#calls = new BoundedCalls(
+      { timeoutMs: options.callTimeoutMs },
+      { clock: dependencies.clock, stop: this.#stop.signal },
+    );
     this.#schedule();
   }
 
@@ -253,7 +259,7 @@ export class PresignaturePool implements PoolMonitor, PresignatureSupply {
   async #refresh(wallet: PooledWallet): Promise<Inventory> {
     const { presigning } = this.#parts;
     const inventory = this.#inventory(wallet);
-    const answers = await this.#within(this.#options.callTimeoutMs, [], (signal) =>
+    const answers = await this.#calls.make((signal) =>
       Promise.allSettled(wallet.parties.map((nodeId) => presigning.waiting(nodeId, wallet.walletId, signal))),
     );
     const seen = new Map<string, { readonly signers: readonly number[]; readonly at: Set<number> }>();
@@ -350,31 +356,15 @@ export class PresignaturePool implements PoolMonitor, PresignatureSupply {
     const order = { sessionId: random.bytes(16), walletId: wallet.walletId, signers, count };
     const nodes = signers.map((party) => wallet.parties[party - 1] ?? "");
     const { presignTimeoutMs } = this.#options.sizes[wallet.scheme];
-    const answers = await this.#within(count * presignTimeoutMs, [signal], (own) =>
-      Promise.all(nodes.map((nodeId) => presigning.presign(nodeId, order, own))),
-    );
+    const answers = await this.#calls.make((own) => {
+      const either = AbortSignal.any([signal, own]);
+      return Promise.all(nodes.map((nodeId) => presigning.presign(nodeId, order, either)));
+    }, count * presignTimeoutMs);
     const lists = answers.map((ids) => new Set(ids.map(hex)));
     const common = [...(lists[0] ?? [])].filter((id) => lists.every((list) => list.has(id)));
     const { waiting } = this.#inventory(wallet);
     const key = keyOf(signers);
     const known = waiting.get(key) ?? [];
     waiting.set(key, [...known, ...common.filter((id) => !known.includes(id) && !this.#handedOut.has(id))]);
-  }
-
-  /** Calls that are aborted after a time, at shut down, and once the first of them has failed. */
-  async #within<T>(
-    timeoutMs: number,
-    signals: readonly AbortSignal[],
-    calls: (signal: AbortSignal) => Promise<T>,
-  ): Promise<T> {
-    const abort = new AbortController();
-    const late = new Unavailable("nodes-silent", "the nodes did not answer in time", { timeoutMs });
-    const cancel = this.#parts.clock.after(timeoutMs, () => abort.abort(late));
-    try {
-      return await calls(AbortSignal.any([...signals, this.#stop.signal, abort.signal]));
-    } finally {
-      cancel();
-      abort.abort();
-    }
   }
 }

@@ -1,9 +1,9 @@
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
 import { WalletChangeRecordSchema } from "../../gen/mpcwallet/consensus/v1/record_pb.js";
 import type { SignedWalletChange } from "../../gen/mpcwallet/consensus/v1/wallet_change_pb.js";
-import { sameBytes } from "../consensus/digest.js";
 import { changeDigest } from "../consensus/wallet-change.js";
 import type { Clock } from "../crypto/ambient.js";
+import { equalBytes } from "../crypto/bytes.js";
 import { Bug, Unavailable } from "../crypto/fault.js";
 import type { Coordination } from "./coordination.js";
 
@@ -57,7 +57,7 @@ export class WalletChangeRecords {
   advance(walletId: string, change: Unstamped): Promise<ChangeRecord | undefined> {
     return this.turn(walletId, async () => {
       const known = await this.get(walletId);
-      const isOther = known !== undefined && !sameBytes(changeDigest(known.signed), changeDigest(change.signed));
+      const isOther = known !== undefined && !equalBytes(changeDigest(known.signed), changeDigest(change.signed));
       return isOther ? undefined : await this.put(walletId, change);
     });
   }

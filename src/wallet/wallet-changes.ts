@@ -5,7 +5,6 @@ import {
   type SwitchCertificate,
   SwitchCertificateSchema,
 } from "../../gen/mpcwallet/consensus/v1/wallet_change_pb.js";
-import { sameBytes } from "../consensus/digest.js";
 import type { RequestRules } from "../consensus/payment-request.js";
 import { approvalsNeeded } from "../consensus/quorum.js";
 import { refused } from "../consensus/refusal.js";
@@ -21,6 +20,7 @@ import {
   verifyWalletChange,
 } from "../consensus/wallet-change.js";
 import type { Clock, Random } from "../crypto/ambient.js";
+import { equalBytes } from "../crypto/bytes.js";
 import { Bug, InvalidInput, PeerFault, PeerSilent, Unavailable } from "../crypto/fault.js";
 import { decodePublicKeyPackage, keyDigest } from "../protocols/key-share.js";
 import type { AuditTrail } from "./audit-trail.js";
@@ -124,7 +124,7 @@ export class WalletChanges {
   async #accept(change: VerifiedWalletChange): Promise<ChangeRecord> {
     const { walletId, requestId, expiresAtMs, signed } = change;
     const known = await this.#records.get(walletId);
-    if (known !== undefined && sameBytes(changeDigest(known.signed), change.digest)) return known;
+    if (known !== undefined && equalBytes(changeDigest(known.signed), change.digest)) return known;
     if (known?.state === "running" && !change.supersedes) {
       const message = "another change of this wallet is under way; see 'mpc-wallet wallet change'";
       throw new InvalidInput("change-running", message, { walletId });
@@ -215,9 +215,9 @@ export class WalletChanges {
   /** Whether what a node says that it prepared must be certified or abandoned first. It may say anything. */
   #isObstacle(pending: Pending, { view }: RegisteredWallet, ordered: VerifiedWalletChange | undefined): boolean {
     const verdict = this.#verdict(pending.change);
-    if (!verdict.valid || !sameBytes(verdict.change.baseKeyDigest, view.keyDigest)) return false;
+    if (!verdict.valid || !equalBytes(verdict.change.baseKeyDigest, view.keyDigest)) return false;
     if (this.#dead.has(attemptName(verdict.change, pending.attempt))) return false;
-    return ordered?.supersedes !== true || sameBytes(verdict.change.digest, ordered.digest);
+    return ordered?.supersedes !== true || equalBytes(verdict.change.digest, ordered.digest);
   }
 
   /** What the nodes prepared is either certified or abandoned; nothing else comes before that. */
@@ -228,7 +228,7 @@ export class WalletChanges {
     // The nodes may know an order that this coordinator's records have lost.
     const answers = new Map([...known, ...(await this.#ask(wallet, change))]);
     const isOfAttempt = (one: Pending | undefined): one is Pending =>
-      one !== undefined && one.attempt === pending.attempt && sameBytes(changeDigest(one.change), change.digest);
+      one !== undefined && one.attempt === pending.attempt && equalBytes(changeDigest(one.change), change.digest);
     const statements = new Map<string, PreparedStatement>();
     const packages: Uint8Array[] = [];
     for (const nodeId of change.parties) {
@@ -277,7 +277,7 @@ export class WalletChanges {
     const { clock, random, peers } = this.#parts;
     const { walletId, parties: oldParties } = wallet.view;
     const give = (code: string, message: string) => this.#abandon(change, { ...record, code, message });
-    if (!sameBytes(change.baseKeyDigest, wallet.view.keyDigest)) {
+    if (!equalBytes(change.baseKeyDigest, wallet.view.keyDigest)) {
       return await give("change-other-base", "the wallet's shares were changed by another order");
     }
     const silent = change.parties.filter((nodeId) => !answers.has(nodeId));
@@ -388,9 +388,9 @@ export class WalletChanges {
     const key = decodePublicKeyPackage(certificate.publicKeyPackage);
     const isWallets =
       change.walletId === wallet.view.walletId &&
-      sameBytes(key.groupKey.toBytes(), wallet.view.groupKey) &&
-      sameBytes(key.chainCode, wallet.view.chainCode) &&
-      sameBytes(keyDigest(key), verdict.certified.keyDigest) &&
+      equalBytes(key.groupKey.toBytes(), wallet.view.groupKey) &&
+      equalBytes(key.chainCode, wallet.view.chainCode) &&
+      equalBytes(keyDigest(key), verdict.certified.keyDigest) &&
       key.threshold === change.threshold;
     if (!isWallets) throw new InvalidInput("certificate-key", "the certificate is not of this wallet's key");
     return { change, certified: verdict.certified };
@@ -495,7 +495,7 @@ export class WalletChanges {
 
   #requireFits(change: VerifiedWalletChange, { view }: RegisteredWallet): void {
     const { walletId } = change;
-    if (change.baseEpoch !== view.epoch || !sameBytes(change.baseKeyDigest, view.keyDigest)) {
+    if (change.baseEpoch !== view.epoch || !equalBytes(change.baseKeyDigest, view.keyDigest)) {
       const message = "the order replaces another epoch than the wallet has; look at the wallet and order again";
       throw new InvalidInput("change-other-base", message, { walletId, epoch: view.epoch, ordered: change.baseEpoch });
     }

@@ -47,7 +47,8 @@ export async function startTestCoordinator(
       policy: DEFAULT_POLICY,
       authorities: new Map([[TEST_AUTHORITY.name, ed25519PublicKey(TEST_AUTHORITY.seed)]]),
       trustReloadIntervalMs: 60_000,
-      electionTtlMs: 3_000,
+      // Nodes, coordinator and their cryptography share one event loop here.
+      electionTtlMs: 30_000,
       confirmationPollMs: 50,
       utxoMaxAgeMs: 60_000,
       voteTimeoutMs: 30_000,

@@ -2,6 +2,7 @@
  * Refresh: CGGMP24, Fig. 7. The same key and holders, new shares (a Feldman sharing of zero by everyone) and new
  * auxiliary info, in one session: either all of it is new, or nothing.
  */
+import { equalBytes } from "../../crypto/bytes.js";
 import { Point, Scalar } from "../../crypto/curve.js";
 import { InvalidInput } from "../../crypto/fault.js";
 import { profileItem, type SecurityProfile } from "../../crypto/security-profile.js";
@@ -47,7 +48,7 @@ function* run(participant: Participant<RefreshParameters>, secret: RefreshSecret
   const { pub, self, parties } = participant;
   const { key } = pub;
   if (parties.join() !== holders(pub).join()) throw new InvalidInput("refresh-parties", "every holder takes part");
-  if (secret.share.self !== self || !sameBytes(keyDigest(secret.share), keyDigest(key))) {
+  if (secret.share.self !== self || !equalBytes(keyDigest(secret.share), keyDigest(key))) {
     throw new InvalidInput("refresh-share", "the share is not of the key that is refreshed");
   }
 
@@ -62,8 +63,6 @@ function* run(participant: Participant<RefreshParameters>, secret: RefreshSecret
   const info = yield* aux.exchange(participant, secret.primes);
   return { share: { ...secret.share, secretShare, publicShares }, aux: info };
 }
-
-const sameBytes = (a: Uint8Array, b: Uint8Array): boolean => Buffer.compare(a, b) === 0;
 
 /**
  * Replaces all shares and all aux info of a key; the key itself cannot change.

@@ -1,10 +1,10 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { randomBits } from "../../src/crypto/modulus.js";
-import type { Opening } from "../../src/crypto/paillier.js";
-import { Openings, settled } from "../../src/crypto/proofs/openings.js";
-import { profiles, security112 } from "../../src/crypto/security-profile.js";
-import { seededRandom, testParty } from "../fixtures/parties.js";
+import { randomBits } from "../../../src/crypto/modulus.js";
+import type { Opening } from "../../../src/crypto/paillier.js";
+import { Openings, settled } from "../../../src/crypto/proofs/openings.js";
+import { profiles, security112 } from "../../../src/crypto/security-profile.js";
+import { seededRandom, testParty } from "../../fixtures/parties.js";
 
 for (const profile of profiles) {
   describe(`openings decided together, ${profile.name}`, () => {

@@ -1,4 +1,5 @@
 import type { Clock } from "../crypto/ambient.js";
+import { BoundedCalls } from "./bounded-calls.js";
 import type { PeerPresigning, PresigningProgress } from "./peer-presigning.js";
 import type { NodePreparation, PreparationPhase, PreparationView } from "./wallet-application.js";
 
@@ -42,12 +43,13 @@ export class WalletPreparations {
     const preparation: Preparation = { walletId, name, parties, phase: "key", nodes: new Map() };
     this.#running.add(preparation);
     const stop = new AbortController();
+    const calls = new BoundedCalls({ timeoutMs: CALL_TIMEOUT_MS }, { clock: this.#clock, stop: stop.signal });
     return {
       enter: (phase: Exclude<PreparationPhase, "key">): void => {
         const begins = preparation.phase === "key";
         preparation.phase = phase;
         preparation.nodes.clear();
-        if (begins) for (const nodeId of parties) void this.#poll(preparation, nodeId, stop.signal);
+        if (begins) for (const nodeId of parties) void this.#poll(preparation, nodeId, { calls, stop: stop.signal });
       },
       end: (): void => {
         stop.abort();
@@ -56,19 +58,19 @@ export class WalletPreparations {
     };
   }
 
-  async #poll(preparation: Preparation, nodeId: string, stop: AbortSignal): Promise<void> {
+  async #poll(
+    preparation: Preparation,
+    nodeId: string,
+    { calls, stop }: { readonly calls: BoundedCalls; readonly stop: AbortSignal },
+  ): Promise<void> {
     while (!stop.aborted) {
       const { phase } = preparation;
-      const call = new AbortController();
-      const cancel = this.#clock.after(CALL_TIMEOUT_MS, () => call.abort());
       try {
-        const progress = await this.#ask(nodeId, AbortSignal.any([stop, call.signal]));
+        const progress = await calls.make((signal) => this.#ask(nodeId, signal));
         const state = stateIn(phase, progress, { nodeId, walletId: preparation.walletId });
         if (preparation.phase === phase && !stop.aborted) preparation.nodes.set(nodeId, state);
       } catch {
         // A node that does not answer keeps what it said last; the ceremony itself tells whether it is lost.
-      } finally {
-        cancel();
       }
       await new Promise<void>((resolve) => void this.#clock.after(POLL_MS, resolve));
     }

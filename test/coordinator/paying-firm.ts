@@ -91,7 +91,7 @@ export class PayingFirm {
     const audit = new DatabaseAuditTrail({}, { database, clock: systemClock });
     const space = new MemorySpace(systemClock);
     const lead = () =>
-      startTestCoordinator(cluster, { chain, audit, coordination: space.connect(), database }, options.pool);
+      startTestCoordinator(cluster, { chain, audit, coordination: space.connect(), database }, { pool: options.pool });
     return new PayingFirm({ cluster, server, chain, space, lead, coordinator: await lead(), database, audit });
   }
 

@@ -12,7 +12,7 @@ import type { ChainSource } from "../../src/wallet/chain-source.js";
 import type { Coordination } from "../../src/wallet/coordination.js";
 import type { PoolSize } from "../../src/wallet/presignature-pool.js";
 import type { Scheme } from "../../src/wallet/wallet-application.js";
-import { TEST_AUTHORITY, type TestCluster } from "../node/cluster.js";
+import { type ClusterMember, TEST_AUTHORITY, type TestCluster } from "../node/cluster.js";
 
 const HOUR_MS = 3_600_000;
 
@@ -33,22 +33,28 @@ export async function startTestCoordinator(
     readonly coordination: Coordination;
     readonly database: AuditDatabase;
   },
-  pool: CoordinatorOptions["pool"] = testPools({}),
+  options: {
+    readonly pool?: CoordinatorOptions["pool"];
+    /** Which of the roster's coordinators; the first when left out. */
+    readonly member?: ClusterMember;
+    /** Nodes, coordinator and their cryptography share one event loop here, so it is long when left out. */
+    readonly electionTtlMs?: number;
+  } = {},
 ): Promise<Coordinator> {
   const { chain, audit, coordination, database } = stores;
+  const { pool = testPools({}), member = cluster.coordinator, electionTtlMs = 30_000 } = options;
   const { publicKey } = generateKeyPairSync("ed25519");
   const tokenKey = publicKey.export({ format: "pem", type: "spki" }) as string;
-  const { certificateChainPem: certificatePem, privateKeyPem } = cluster.coordinator.credentials;
+  const { certificateChainPem: certificatePem, privateKeyPem } = member.credentials;
   const keys = await verificationKeys(tokenKey, "token key");
   const coordinator = await Coordinator.start(
     {
-      ...cluster.coordinator,
+      ...member,
       network: "regtest",
       policy: DEFAULT_POLICY,
       authorities: new Map([[TEST_AUTHORITY.name, ed25519PublicKey(TEST_AUTHORITY.seed)]]),
       trustReloadIntervalMs: 60_000,
-      // Nodes, coordinator and their cryptography share one event loop here.
-      electionTtlMs: 30_000,
+      electionTtlMs,
       confirmationPollMs: 50,
       utxoMaxAgeMs: 60_000,
       voteTimeoutMs: 30_000,

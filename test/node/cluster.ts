@@ -264,6 +264,11 @@ export class TestCluster {
     return mesh;
   }
 
+  /** What the program of a member starts with. */
+  member(nodeId: string): Promise<ClusterMember> {
+    return this.#member(nodeId);
+  }
+
   /** A node's identity, for what only a compromised node would sign. */
   async identityOf(nodeId: string): Promise<MessageIdentity> {
     return (await this.#member(nodeId)).identity;

@@ -34,13 +34,18 @@ export interface Encryption {
   readonly nonce: bigint;
 }
 
-/** A claim about ciphertexts: enc(m; nonce) = ⊕ (exponent ⊙ base) over `of`. */
+/** exponent ⊙ base, with a base in Z*_{N²}. */
+export interface Term {
+  readonly base: bigint;
+  readonly exponent: bigint;
+}
+
+/** A claim about ciphertexts: enc(m; nonce) is the sum ⊕ of the terms. */
 export interface Opening {
   readonly m: bigint;
   /** In Z*_N. */
   readonly nonce: bigint;
-  /** Bases in Z*_{N²}; exponents may be negative. */
-  readonly of: readonly (readonly [base: bigint, exponent: bigint])[];
+  readonly sum: readonly Term[];
 }
 
 /** Weights of openings that are decided together lie below this, and no prime of a well-formed N does. */
@@ -95,7 +100,7 @@ export class PaillierKey {
     return { ciphertext: this.encryptWith(m, nonce), nonce };
   }
 
-  /** Uniform in [1, N): no unit only if it meets a factor of N, which Π-fac keeps above 2^255. */
+  /** Uniform in [1, N): no unit only if it meets a factor of N, and those of a well-formed N are above 2^255. */
   randomNonce(random: Random): bigint {
     for (;;) {
       const nonce = randomBelow(random, this.N);
@@ -120,7 +125,7 @@ export class PaillierKey {
   /**
    * Whether every opening holds. One alone is compared as it stands. Of several, what is compared is their product, each
    * to a power that is hashed from all of them: a wrong plaintext passes with probability 2^-128 if no prime below 2^128
-   * divides N, which Π-fac shows. A nonce off by a root of unity may pass, and plaintexts do not depend on it.
+   * divides N, which Π-mod and Π-fac show. A nonce off by a root of unity may pass, and no plaintext depends on it.
    * The members are checked before, by `areMembers`. Variable time, public inputs only.
    */
   opens(openings: readonly Opening[]): boolean {
@@ -131,7 +136,9 @@ export class PaillierKey {
       if (opening === undefined) throw new Bug("one weight for each opening");
       m += weight * opening.m;
       nonce = this.modulus.times(nonce, this.modulus.pow(opening.nonce, weight));
-      for (const [base, exponent] of opening.of) exponents.set(base, (exponents.get(base) ?? 0n) + weight * exponent);
+      for (const { base, exponent } of opening.sum) {
+        exponents.set(base, (exponents.get(base) ?? 0n) + weight * exponent);
+      }
     });
     let [left, right]: [bigint, bigint] = [this.encryptWith(m, nonce), 1n];
     for (const [base, exponent] of exponents) {
@@ -144,7 +151,7 @@ export class PaillierKey {
 
   #weights(openings: readonly Opening[]): readonly bigint[] {
     if (openings.length < 2) return openings.map(() => 1n);
-    const items = openings.map(({ m, nonce, of }) => [m, nonce, of.map(([base, exponent]) => [base, exponent])]);
+    const items = openings.map(({ m, nonce, sum }) => [m, nonce, sum.map(({ base, exponent }) => [base, exponent])]);
     const count = openings.length - 1;
     return [1n, ...residuesChallenge("paillier/openings", [this.N, items], { count, bound: WEIGHTS })];
   }

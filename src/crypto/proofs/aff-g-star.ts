@@ -18,7 +18,7 @@ import type { SecurityProfile } from "../security-profile.js";
 import type { Statement as AffGStatement, Witness } from "./aff-g.js";
 import { challengeBits, type ProofContext, sameProfile } from "./context.js";
 import { decoded, decodeEntries, fields } from "./encoding.js";
-import { Openings } from "./openings.js";
+import { Openings, term } from "./openings.js";
 
 export type Statement = Omit<AffGStatement, "setup">;
 export type { Witness } from "./aff-g.js";
@@ -94,23 +94,8 @@ export function verify(context: ProofContext, statement: Statement, { entries }:
     const e_i = e[i] === true ? 1n : 0n;
     return (
       g.timesPublic(scalar(z1)).equals(e_i === 1n ? B_x.plus(X) : B_x) && // g^z1 = B_x·X^e
-      openings.claim(key1, {
-        m: z2,
-        nonce: w_y,
-        of: [
-          [B_y, 1n],
-          [Y, e_i],
-        ],
-      }) && //       enc_1(z2; w_y) = B_y ⊕ (e ⊙ Y)
-      openings.claim(key0, {
-        m: z2,
-        nonce: w,
-        of: [
-          [A, 1n],
-          [D, e_i],
-          [C, -z1],
-        ],
-      }) // (z1 ⊙ C) ⊕ enc_0(z2; w) = A ⊕ (e ⊙ D)
+      openings.claim(key1, { m: z2, nonce: w_y, sum: [term(B_y), term(Y, e_i)] }) && //       enc_1(z2; w_y) = B_y ⊕ (e ⊙ Y)
+      openings.claim(key0, { m: z2, nonce: w, sum: [term(A), term(D, e_i), term(C, -z1)] }) // (z1 ⊙ C) ⊕ enc_0(z2; w) = A ⊕ (e ⊙ D)
     );
   });
   return fit && openings.hold();

@@ -15,7 +15,7 @@ import type { RingPedersenSetup } from "../ring-pedersen.js";
 import type { SecurityProfile } from "../security-profile.js";
 import { challengeInteger, type ProofContext, sameProfile } from "./context.js";
 import { decoded, fields } from "./encoding.js";
-import { type Openings, settled } from "./openings.js";
+import { type Openings, settled, term } from "./openings.js";
 
 export interface Statement {
   /** N0, the verifier's key. */
@@ -128,23 +128,8 @@ export function verify(context: ProofContext, statement: Statement, proof: Proof
       g.timesPublic(scalar(z1)).equals(B_x.plus(X.timesPublic(scalar(e)))) && // g^z1 = B_x·X^e
       setup.closes(setup.commit(z1, z3), { T: E, S, e }) && //                   ped(z1; z3) = E·S^e
       setup.closes(setup.commit(z2, z4), { T: F, S: T, e }) && //                ped(z2; z4) = F·T^e
-      openings.claim(key0, {
-        m: z2,
-        nonce: w,
-        of: [
-          [A, 1n],
-          [D, e],
-          [C, -z1],
-        ],
-      }) && // (z1 ⊙ C) ⊕ enc_0(z2; w) = A ⊕ (e ⊙ D)
-      openings.claim(key1, {
-        m: z2,
-        nonce: w_y,
-        of: [
-          [B_y, 1n],
-          [Y, e],
-        ],
-      }), //         enc_1(z2; w_y) = B_y ⊕ (e ⊙ Y)
+      openings.claim(key0, { m: z2, nonce: w, sum: [term(A), term(D, e), term(C, -z1)] }) && // (z1 ⊙ C) ⊕ enc_0(z2; w) = A ⊕ (e ⊙ D)
+      openings.claim(key1, { m: z2, nonce: w_y, sum: [term(B_y), term(Y, e)] }), //         enc_1(z2; w_y) = B_y ⊕ (e ⊙ Y)
   );
 }
 

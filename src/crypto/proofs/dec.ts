@@ -21,7 +21,7 @@ import type { Ciphertext, PaillierKey } from "../paillier.js";
 import { decRangeBits, decResponseBits, MOST_PARTIES, type SecurityProfile } from "../security-profile.js";
 import { challengeBits, type ProofContext, sameProfile } from "./context.js";
 import { decoded, decodeEntries, fields, signed } from "./encoding.js";
-import { Openings } from "./openings.js";
+import { Openings, term } from "./openings.js";
 
 export interface Statement {
   /** N0, the prover's key. */
@@ -120,15 +120,7 @@ export function verify(context: ProofContext, statement: Statement, { entries }:
     return (
       g.timesPublic(scalar(z)).equals(e_i === 1n ? C.plus(X) : C) && // g^z = C·X^e
       G.timesPublic(scalar(w)).equals(e_i === 1n ? B.plus(S) : B) && // G^w = B·S^e
-      openings.claim(key, {
-        m: w,
-        nonce: nu,
-        of: [
-          [A, 1n],
-          [D, e_i],
-          [K, z],
-        ],
-      }) // enc_0(w; ν) = A ⊕ (e ⊙ D) ⊕ (z ⊙ K)
+      openings.claim(key, { m: w, nonce: nu, sum: [term(A), term(D, e_i), term(K, z)] }) // enc_0(w; ν) = A ⊕ (e ⊙ D) ⊕ (z ⊙ K)
     );
   });
   return fit && openings.hold();

@@ -14,7 +14,7 @@ import type { RingPedersenSetup } from "../ring-pedersen.js";
 import type { SecurityProfile } from "../security-profile.js";
 import { challengeInteger, type ProofContext, sameProfile } from "./context.js";
 import { decoded, fields } from "./encoding.js";
-import { type Openings, settled } from "./openings.js";
+import { type Openings, settled, term } from "./openings.js";
 
 export interface Statement {
   /** N0, the prover's key. */
@@ -109,14 +109,7 @@ export function verify(context: ProofContext, statement: Statement, proof: Proof
         .plus(g.timesPublic(z1_q))
         .equals(Y.plus(X.timesPublic(e_q))) && //               A^w·g^z1 = Y·X^e
       setup.closes(setup.commit(z1, z3), { T, S, e }) && //     ped(z1; z3) = T·S^e
-      openings.claim(key, {
-        m: z1,
-        nonce: z2,
-        of: [
-          [D, 1n],
-          [C, e],
-        ],
-      }), // enc_0(z1; z2) = D ⊕ (e ⊙ C)
+      openings.claim(key, { m: z1, nonce: z2, sum: [term(D), term(C, e)] }), // enc_0(z1; z2) = D ⊕ (e ⊙ C)
   );
 }
 

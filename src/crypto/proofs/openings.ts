@@ -2,14 +2,19 @@
  * Openings of ciphertexts that one verifier checks for one prover, decided together: the N-th power modulo N², the
  * dearest part of most proofs, is then computed once for each key. @see PAPER.md, "Openings decided together"
  */
-import type { Opening, PaillierKey } from "../paillier.js";
+import type { Opening, PaillierKey, Term } from "../paillier.js";
+
+/** exponent ⊙ base. */
+export const term = (base: bigint, exponent = 1n): Term => ({ base, exponent });
 
 export class Openings {
   readonly #claimed = new Map<PaillierKey, Opening[]>();
 
   /** Takes down what must hold; true, so that it stands among the conditions of a proof. */
-  claim(key: PaillierKey, ...openings: readonly Opening[]): true {
-    this.#claimed.set(key, [...(this.#claimed.get(key) ?? []), ...openings]);
+  claim(key: PaillierKey, opening: Opening): true {
+    const claimed = this.#claimed.get(key) ?? [];
+    claimed.push(opening);
+    this.#claimed.set(key, claimed);
     return true;
   }
 

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { randomBits } from "../../../src/crypto/modulus.js";
 import type { Opening } from "../../../src/crypto/paillier.js";
-import { Openings, settled } from "../../../src/crypto/proofs/openings.js";
+import { Openings, settled, term } from "../../../src/crypto/proofs/openings.js";
 import { profiles, security112 } from "../../../src/crypto/security-profile.js";
 import { seededRandom, testParty } from "../../fixtures/parties.js";
 
@@ -19,10 +19,7 @@ for (const profile of profiles) {
       return {
         m: a + e * d,
         nonce: key.maskNonce(A.nonce, D.nonce, e, random),
-        of: [
-          [A.ciphertext, 1n],
-          [D.ciphertext, e],
-        ],
+        sum: [term(A.ciphertext), term(D.ciphertext, e)],
       };
     }
     const openings = [0, 1, 2, 3].map(opening);
@@ -49,9 +46,10 @@ for (const profile of profiles) {
         }
         assert.equal(decided(changed(index, (one) => ({ ...one, nonce: one.nonce + 1n }))), false);
         for (const place of [0, 1]) {
-          const of = (one: Opening) =>
-            one.of.map(([base, exponent], i) => [base, exponent + (i === place ? 1n : 0n)] as const);
-          assert.equal(decided(changed(index, (one) => ({ ...one, of: of(one) }))), false);
+          const sum = openings[index]?.sum.map(({ base, exponent }, i) =>
+            term(base, exponent + (i === place ? 1n : 0n)),
+          );
+          assert.equal(decided(changed(index, (one) => ({ ...one, sum: sum ?? [] }))), false);
         }
       }
     });
@@ -89,13 +87,14 @@ describe("gathered openings", () => {
   const random = seededRandom("openings/gathered");
   const under = (key: typeof own, m: bigint, claimed = m): Opening => {
     const { ciphertext, nonce } = key.encrypt(m, random);
-    return { m: claimed, nonce, of: [[ciphertext, 1n]] };
+    return { m: claimed, nonce, sum: [term(ciphertext)] };
   };
 
   it("are decided for every key, and a proof on its own decides at once", () => {
     const gathered = new Openings();
     assert.equal(gathered.hold(), true);
-    gathered.claim(own, under(own, 5n), under(own, 6n));
+    gathered.claim(own, under(own, 5n));
+    gathered.claim(own, under(own, 6n));
     gathered.claim(other, under(other, 7n));
     assert.equal(gathered.hold(), true);
     gathered.claim(other, under(other, 8n, 9n));

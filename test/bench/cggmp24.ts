@@ -91,11 +91,10 @@ function processEach(): Layout {
     return child;
   };
   const order = (id: number, message: PartyOrder): void => void childOf(id).send(message);
-  /** Hands over what a child says until it says that it is through. */
+  /** Resolves when a child says that it is through with something. */
   const until = <Kind extends "prepared" | "ended">(
     id: number,
     kind: Kind,
-    onSend: SendEnvelope,
   ): Promise<Extract<PartyReport, { kind: Kind }>> =>
     new Promise((resolve, reject) => {
       const child = childOf(id);
@@ -105,8 +104,7 @@ function processEach(): Layout {
       };
       const onExit = (code: number | null): void => reject(new Error(`party ${id} exited with ${String(code)}`));
       const listen = (message: PartyReport): void => {
-        if (message.kind === "send") onSend(message.session, message.to, message.bytes);
-        else if (message.kind === "broke") {
+        if (message.kind === "broke") {
           stop();
           reject(new Error(`party ${id}: ${message.why}`));
         } else if (message.kind === kind) {
@@ -117,25 +115,41 @@ function processEach(): Layout {
       child.on("message", listen);
       child.on("exit", onExit);
     });
+  /** Delivers what the children send. A liar says at once that it is through and goes on sending, so this ends with the task. */
+  const deliver = ({ ids }: Task, sent: SendEnvelope): (() => void) => {
+    const listeners = ids.map((from) => {
+      const listen = (message: PartyReport): void => {
+        if (message.kind !== "send") return;
+        const { session, to, bytes } = message;
+        if (from === ids[0]) sent(session, to, bytes);
+        for (const id of ids) {
+          if (id !== from && (to === 0 || to === id)) order(id, { kind: "receive", session, bytes });
+        }
+      };
+      childOf(from).on("message", listen);
+      return () => childOf(from).off("message", listen);
+    });
+    return () => {
+      for (const remove of listeners) remove();
+    };
+  };
   return {
     name: "process each",
     async prepare(task) {
-      const prepared = task.ids.map((id) => until(id, "prepared", () => {}));
+      const prepared = task.ids.map((id) => until(id, "prepared"));
       for (const id of task.ids) order(id, { kind: "prepare", task });
       await Promise.all(prepared);
     },
     async run(task, sent) {
-      const ended = task.ids.map((from) =>
-        until(from, "ended", (session, to, bytes) => {
-          if (from === task.ids[0]) sent(session, to, bytes);
-          for (const id of task.ids) {
-            if (id !== from && (to === 0 || to === id)) order(id, { kind: "receive", session, bytes });
-          }
-        }),
-      );
-      for (const id of task.ids) order(id, { kind: "run", task });
-      const ends = await Promise.all(ended);
-      return { outcomes: ends.map(({ outcome }) => outcome), cpuMs: median(ends.map(({ cpuMs }) => cpuMs)) };
+      const stopDelivering = deliver(task, sent);
+      try {
+        const ended = task.ids.map((id) => until(id, "ended"));
+        for (const id of task.ids) order(id, { kind: "run", task });
+        const ends = await Promise.all(ended);
+        return { outcomes: ends.map(({ outcome }) => outcome), cpuMs: median(ends.map(({ cpuMs }) => cpuMs)) };
+      } finally {
+        stopDelivering();
+      }
     },
     async close() {
       for (const child of children.values()) child.disconnect();

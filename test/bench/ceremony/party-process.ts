@@ -14,7 +14,8 @@ export type PartyReport =
   | { readonly kind: "broke"; readonly why: string };
 
 const party = new Party(Number(process.argv[2]));
-const report = (message: PartyReport): void => void process.send?.(message);
+/** Whoever benched may be gone already: a liar goes on when the honest ones have ended. */
+const report = (message: PartyReport): void => void process.send?.(message, undefined, {}, () => {});
 process.once("disconnect", () => process.exit(0));
 process.on("message", (order: PartyOrder) => void obey(order).catch((error: unknown) => broke(error)));
 

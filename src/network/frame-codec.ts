@@ -11,6 +11,13 @@ import {
 } from "../../gen/mpcwallet/transport/v1/frame_pb.js";
 import { Pieces } from "./pieces.js";
 
+interface FrameSize {
+  /** Bytes of the length prefix. */
+  readonly prefix: number;
+  /** With the prefix. */
+  readonly total: number;
+}
+
 /** Bounds of what a peer may send in one frame. */
 export interface FrameLimits {
   /** A data frame with its framing. */
@@ -97,17 +104,23 @@ function fieldsOf(headers: Headers): Field[] {
   return fields;
 }
 
+/** From this part of a frame on there is memory for all of it. What a peer claims costs at most so many times what it sent. */
+const WORTH_A_FRAME = 1 / 4;
+
 /**
  * Splits the bytes of one direction of a call into frames. Pushed synchronously, as the driver reads; Connect's
  * sizeDelimitedDecodeStream reads the same format, but an async generator a call costs more than the rest of the framing,
- * and it has one limit for all frames.
+ * and it has one limit for all frames. The bytes that are pushed stay the driver's: what is kept of them is copied, once,
+ * since V8 collects its whole heap after so many megabytes of buffers.
  */
 export class FrameReader {
   readonly #limits: FrameLimits;
-  /** Of a frame that is not whole yet. */
+  /** Of a frame that is not whole yet, until it is worth a buffer of its own. */
   readonly #pieces = new Pieces();
-  /** Bytes of the frame that is being collected, its length prefix included; 0 while unknown. */
-  #wanted = 0;
+  #frame: Buffer | undefined;
+  #frameFilled = 0;
+  /** Bytes of the frame that is being collected and of its length prefix; undefined while the prefix is not whole. */
+  #size: FrameSize | undefined;
   #first = true;
   #over = false;
 
@@ -117,7 +130,7 @@ export class FrameReader {
 
   /** Bytes of a frame that is not whole yet. */
   get heldBytes(): number {
-    return this.#pieces.bytes;
+    return this.#pieces.bytes + this.#frameFilled;
   }
 
   /** True after an end frame. */
@@ -133,30 +146,77 @@ export class FrameReader {
   }
 
   /**
-   * Takes the next bytes and gives each frame that is complete to `take`. What that throws ends the reading, so that the rest of
-   * a hostile peer's frames costs nothing.
+   * Takes the next bytes, which may change afterwards, and gives each frame that is complete to `take`. What that throws ends
+   * the reading, so that the rest of a hostile peer's frames costs nothing.
    *
    * @throws {ConnectError} ResourceExhausted for a frame over its limit; Internal for what does not decode or is out of order
    */
   feed(bytes: Uint8Array, take: (frame: Frame["kind"]) => void): void {
-    let buffer = bytes;
-    if (this.#pieces.bytes > 0) {
-      this.#pieces.add(bytes);
-      if (this.#pieces.bytes < this.#wanted) return;
-      buffer = this.#pieces.takeJoined();
+    let rest = bytes;
+    while (rest.length > 0) {
+      if (this.heldBytes > 0) {
+        rest = this.#collect(rest);
+        const whole = this.#takeWhole();
+        if (whole === undefined) return;
+        take(this.#decode(whole, "ours"));
+        continue;
+      }
+      const size = this.#checkedSize(rest);
+      if (size === undefined || rest.length < size.total) {
+        this.#size = size;
+        this.#collect(rest);
+        return;
+      }
+      take(this.#decode(rest.subarray(size.prefix, size.total), "the driver's"));
+      rest = rest.subarray(size.total);
     }
-    for (;;) {
-      const size = peekSize(buffer);
-      if (size === undefined) break;
-      this.#checkSize(size.value);
-      const end = size.offset + size.value;
-      this.#wanted = end;
-      if (buffer.length < end) break;
-      take(this.#decode(buffer.subarray(size.offset, end)));
-      buffer = buffer.subarray(end);
-      this.#wanted = 0;
+  }
+
+  /** Keeps what belongs to the frame under way; returns what comes after it. */
+  #collect(bytes: Uint8Array): Uint8Array {
+    let rest = bytes;
+    // At most the bytes of a prefix, one at a time: afterwards it is known where the frame ends.
+    while (this.#size === undefined && rest.length > 0) {
+      this.#pieces.add(Uint8Array.from(rest.subarray(0, 1)));
+      rest = rest.subarray(1);
+      const prefix = this.#pieces.takeJoined();
+      this.#size = this.#checkedSize(prefix);
+      this.#pieces.add(prefix);
     }
-    if (buffer.length > 0) this.#pieces.add(buffer);
+    if (this.#size === undefined) return rest;
+    const { total } = this.#size;
+    const part = rest.subarray(0, total - this.heldBytes);
+    if (this.#frame === undefined && this.heldBytes + part.length >= total * WORTH_A_FRAME) {
+      // Not from Node's pool: it would be kept by what is read out of it.
+      this.#frame = Buffer.allocUnsafeSlow(total);
+      for (const piece of this.#pieces.takeAll()) this.#fill(piece);
+    }
+    if (this.#frame === undefined) this.#pieces.add(Uint8Array.from(part));
+    else this.#fill(part);
+    return rest.subarray(part.length);
+  }
+
+  #fill(part: Uint8Array): void {
+    this.#frame?.set(part, this.#frameFilled);
+    this.#frameFilled += part.length;
+  }
+
+  /** The frame under way without its prefix, when it is whole. */
+  #takeWhole(): Uint8Array | undefined {
+    const [size, frame] = [this.#size, this.#frame];
+    if (size === undefined || frame === undefined || this.#frameFilled < size.total) return undefined;
+    this.#size = undefined;
+    this.#frame = undefined;
+    this.#frameFilled = 0;
+    return frame.subarray(size.prefix);
+  }
+
+  /** @throws {ConnectError} for a frame over its limit */
+  #checkedSize(bytes: Uint8Array): FrameSize | undefined {
+    const size = peekSize(bytes);
+    if (size === undefined) return undefined;
+    this.#checkSize(size.value);
+    return { prefix: size.offset, total: size.offset + size.value };
   }
 
   #checkSize(sizeBytes: number): void {
@@ -164,12 +224,12 @@ export class FrameReader {
     if (sizeBytes > limit) tooLarge("frame", sizeBytes, limit);
   }
 
-  #decode(bytes: Uint8Array): Frame["kind"] {
+  #decode(bytes: Uint8Array, owner: "ours" | "the driver's"): Frame["kind"] {
     if (this.#over) throw new ConnectError("frame after the end", Code.Internal);
     const kind = decodeFrame(bytes);
     if ((kind.case === "head") !== this.#first) throw new ConnectError("head frame out of order", Code.Internal);
     this.#first = false;
-    if (kind.case === "data") return kind;
+    if (kind.case === "data") return owner === "ours" ? kind : { case: "data", value: Buffer.from(kind.value) };
     const fields = kind.case === "head" ? kind.value.fields : kind.case === "end" ? kind.value.trailers : [];
     if (bytes.length > this.#limits.headBytes) tooLarge("end frame", bytes.length, this.#limits.headBytes);
     if (fields.length > this.#limits.headFields) tooLarge("number of fields", fields.length, this.#limits.headFields);

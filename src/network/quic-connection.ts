@@ -500,7 +500,7 @@ export class QuicConnection {
       if (stream.sending && !this.#isLocal(stream.id)) this.#answering.add(stream);
       stream.receivingOver();
     }
-    if (bytes.length > 0) consumer?.received(Buffer.from(bytes));
+    if (bytes.length > 0) consumer?.received(bytes);
     if (fin) consumer?.ended();
   }
 

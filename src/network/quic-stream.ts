@@ -8,7 +8,7 @@ export type StreamLoss =
 
 /** Whoever reads a stream. Calls come in order; nothing follows `ended` or `failed`. */
 export interface StreamConsumer {
-  /** The next bytes; they belong to the consumer. */
+  /** The next bytes; they are the driver's and change after the call. */
   received(bytes: Uint8Array): void;
   /** The peer's FIN. */
   ended(): void;

@@ -141,7 +141,14 @@ const limits = DEFAULT_LIMITS;
 function framesOf(wire: Uint8Array, chunkBytes: number): Frame["kind"][] {
   const reader = new FrameReader(limits);
   const frames: Frame["kind"][] = [];
-  for (let at = 0; at < wire.length; at += chunkBytes) frames.push(...reader.push(wire.subarray(at, at + chunkBytes)));
+  // As the driver does it: what was pushed is overwritten by what comes next.
+  const scratch = Buffer.alloc(Math.min(chunkBytes, wire.length));
+  for (let at = 0; at < wire.length; at += chunkBytes) {
+    const chunk = wire.subarray(at, at + chunkBytes);
+    scratch.set(chunk);
+    frames.push(...reader.push(scratch.subarray(0, chunk.length)));
+    scratch.fill(0xff);
+  }
   return frames;
 }
 
@@ -182,6 +189,37 @@ describe("frames", () => {
       const bytes = frames.flatMap((kind) => (kind.case === "data" ? [kind.value] : []));
       assert.ok(Buffer.concat(bytes).equals(payload), `${chunkBytes} bytes a chunk`);
     }
+  });
+
+  it("small ones come out the same wherever they are cut, prefixes too", () => {
+    const pieces = [0, 1, 5, 126, 127, 128, 300].map((length) => payload.subarray(0, length));
+    const small = Buffer.concat([head, ...pieces.flatMap((piece) => [...encodeData(piece, limits.frameBytes)]), end]);
+    for (let chunkBytes = 1; chunkBytes <= small.length; chunkBytes++) {
+      const frames = framesOf(small, chunkBytes);
+      assert.deepEqual(
+        frames.flatMap((kind) => (kind.case === "data" ? [Buffer.from(kind.value).toString("hex")] : [])),
+        pieces.map((piece) => Buffer.from(piece).toString("hex")),
+      );
+      assert.deepEqual([frames.at(0)?.case, frames.at(-1)?.case], ["head", "end"]);
+    }
+  });
+
+  it("a claim costs memory only in proportion to what came", () => {
+    const [prefix = new Uint8Array(), body = new Uint8Array()] = encodeData(
+      payload.subarray(0, 100_000),
+      limits.frameBytes,
+    );
+    const before = process.memoryUsage().arrayBuffers;
+    const readers = Array.from({ length: 200 }, () => {
+      const each = new FrameReader(limits);
+      each.push(head);
+      each.push(prefix);
+      each.push(body.subarray(0, 1_000));
+      return each;
+    });
+    const grownBytes = process.memoryUsage().arrayBuffers - before;
+    assert.equal(readers.length, 200);
+    assert.ok(grownBytes < 200 * 4_096, `200 claims of 100,000 bytes cost ${grownBytes} bytes`);
   });
 
   it("data of every length around a varint boundary survives", () => {

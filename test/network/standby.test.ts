@@ -139,10 +139,10 @@ describe("a connection that stands by", () => {
     const { node, victim } = await startWithVictim({ standby: true, ...SLOW_REDIAL });
     assert.ok(await eventually(() => standsBy(node), 10_000));
     const running = load(node.mesh, 20);
-    assert.ok(await eventually(() => running.calls() > 200, 20_000));
-    const newest = victim.live().at(-1);
-    assert.ok(newest !== undefined && newest.openStreams > 0, "calls are under way on it");
-    newest.close(CLOSE.protocol, "killed by the test");
+    const newest = () => victim.live().at(-1);
+    const isLoaded = () => running.calls() > 200 && (newest()?.openStreams ?? 0) > 0;
+    assert.ok(await eventually(isLoaded, 20_000), "calls are under way on it");
+    newest()?.close(CLOSE.protocol, "killed by the test");
     const before = running.calls();
     assert.ok(await eventually(() => running.calls() > before + 200, 20_000));
     assert.equal(statusOf(node, "node-b").state, "active");

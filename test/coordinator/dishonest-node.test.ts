@@ -1,11 +1,9 @@
 import assert from "node:assert/strict";
-import { randomUUID } from "node:crypto";
 import { after, before, describe, it } from "node:test";
-import { fromBinary, toBinary } from "@bufbuild/protobuf";
-import { SignedPaymentRequestSchema, Verdict } from "../../gen/mpcwallet/consensus/v1/consensus_pb.js";
+import { fromBinary } from "@bufbuild/protobuf";
+import { Verdict } from "../../gen/mpcwallet/consensus/v1/consensus_pb.js";
 import { EvidenceSchema } from "../../gen/mpcwallet/session/v1/session_pb.js";
 import { signBallot } from "../../src/consensus/ballot.js";
-import { signPaymentRequest } from "../../src/consensus/payment-request.js";
 import { ByzantineWatch } from "../../src/coordinator/byzantine-watch.js";
 import type { Coordinator } from "../../src/coordinator/coordinator.js";
 import { StoredBans } from "../../src/coordinator/stored-bans.js";
@@ -19,10 +17,11 @@ import { MemorySpace } from "../../src/storage/memory-coordination.js";
 import type { ChainSource } from "../../src/wallet/chain-source.js";
 import type { Coordination } from "../../src/wallet/coordination.js";
 import type { WalletApplication, WalletView } from "../../src/wallet/wallet-application.js";
-import { TEST_AUTHORITY, TestCluster } from "../node/cluster.js";
+import { TestCluster } from "../node/cluster.js";
 import { RECIPIENT, startTestChain } from "../node/hand-coordinator.js";
 import { badKeyShare, badSignatureShare, HostileSessions } from "../node/hostile-sessions.js";
 import { SampleTrail } from "../wallet/sample-firm.js";
+import { clientRequest } from "./client-request.js";
 import { startTestCoordinator } from "./test-coordinator.js";
 
 const LIAR = "node-2";
@@ -70,22 +69,7 @@ describe("a coordinator and a dishonest node", () => {
     ({ application } = coordinator);
   };
   const newWallet = (name: string) => application.createWallet({ name, scheme: "frost", threshold: 3, parties: [] });
-  const request = (): Uint8Array =>
-    toBinary(
-      SignedPaymentRequestSchema,
-      signPaymentRequest(
-        {
-          requestId: randomUUID(),
-          walletId: wallet.walletId,
-          recipients: [{ address: RECIPIENT, amountSat: 200_000n }],
-          maxFeeRateSatPerKvb: 50_000n,
-          metadataJson: "",
-          createdAtMs: BigInt(Date.now()),
-          expiresAtMs: BigInt(Date.now() + 1_800_000),
-        },
-        { authority: TEST_AUTHORITY.name, sign: (message) => signEd25519(TEST_AUTHORITY.seed, message) },
-      ),
-    );
+  const request = () => clientRequest({ walletId: wallet.walletId, address: RECIPIENT, amountSat: 200_000n });
   const violations = () => trail.events.filter(({ kind }) => kind === "byzantine-evidence");
 
   it("pays with other signers after it judged the evidence itself, and bans for good", async () => {

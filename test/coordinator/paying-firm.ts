@@ -1,12 +1,7 @@
 // A chain, five nodes and a coordinator in one process, over real QUIC: what tests of whole payments start from.
 import assert from "node:assert/strict";
-import { randomUUID } from "node:crypto";
-import { toBinary } from "@bufbuild/protobuf";
-import { SignedPaymentRequestSchema } from "../../gen/mpcwallet/consensus/v1/consensus_pb.js";
-import { signPaymentRequest } from "../../src/consensus/payment-request.js";
 import { type AuditVerdict, verifyTrail } from "../../src/coordinator/audit-verification.js";
 import type { Coordinator, CoordinatorOptions } from "../../src/coordinator/coordinator.js";
-import { signEd25519 } from "../../src/crypto/ed25519.js";
 import { type ChainServer, startChainServer } from "../../src/devnet/chain/server.js";
 import type { MessageIdentity } from "../../src/network/identity/message-identity.js";
 import { systemClock, systemRandom } from "../../src/node/ambient.js";
@@ -18,10 +13,9 @@ import { MemorySpace } from "../../src/storage/memory-coordination.js";
 import type { AuditEntry, AuditTrail } from "../../src/wallet/audit-trail.js";
 import type { ChainSource } from "../../src/wallet/chain-source.js";
 import type { PaymentView, WalletApplication } from "../../src/wallet/wallet-application.js";
-import { TEST_AUTHORITY, TestCluster } from "../node/cluster.js";
+import { TestCluster } from "../node/cluster.js";
+import { clientRequest } from "./client-request.js";
 import { startTestCoordinator } from "./test-coordinator.js";
-
-const HOUR_MS = 3_600_000;
 
 export class PayingFirm {
   readonly cluster: TestCluster;
@@ -126,22 +120,7 @@ export class PayingFirm {
 
   /** Serialized, as clients send it. */
   request(change: { readonly walletId: string; readonly address: string; readonly amountSat: bigint }): Uint8Array {
-    const { walletId, address, amountSat } = change;
-    return toBinary(
-      SignedPaymentRequestSchema,
-      signPaymentRequest(
-        {
-          requestId: randomUUID(),
-          walletId,
-          recipients: [{ address, amountSat }],
-          maxFeeRateSatPerKvb: 50_000n,
-          metadataJson: "",
-          createdAtMs: BigInt(Date.now()),
-          expiresAtMs: BigInt(Date.now() + HOUR_MS / 2),
-        },
-        { authority: TEST_AUTHORITY.name, sign: (message) => signEd25519(TEST_AUTHORITY.seed, message) },
-      ),
-    );
+    return clientRequest(change);
   }
 
   async mine(blocks: number): Promise<void> {

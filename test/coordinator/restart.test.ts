@@ -1,22 +1,18 @@
 import assert from "node:assert/strict";
-import { randomUUID } from "node:crypto";
 import { cp } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
-import { toBinary } from "@bufbuild/protobuf";
-import { SignedPaymentRequestSchema } from "../../gen/mpcwallet/consensus/v1/consensus_pb.js";
-import { signPaymentRequest } from "../../src/consensus/payment-request.js";
 import type { Coordinator } from "../../src/coordinator/coordinator.js";
-import { signEd25519 } from "../../src/crypto/ed25519.js";
 import type { ChainServer } from "../../src/devnet/chain/server.js";
 import { systemClock, systemRandom } from "../../src/node/ambient.js";
 import { AuditDatabase } from "../../src/storage/audit-database.js";
 import { EsploraChainSource } from "../../src/storage/chain/esplora.js";
 import { JournaledSpace } from "../../src/storage/journaled-space.js";
 import type { PaymentView, WalletApplication, WalletView } from "../../src/wallet/wallet-application.js";
-import { TEST_AUTHORITY, TestCluster } from "../node/cluster.js";
+import { TestCluster } from "../node/cluster.js";
 import { RECIPIENT, startTestChain } from "../node/hand-coordinator.js";
 import { SampleTrail } from "../wallet/sample-firm.js";
+import { clientRequest } from "./client-request.js";
 import { startTestCoordinator } from "./test-coordinator.js";
 
 describe("a lone coordinator that starts again", () => {
@@ -54,22 +50,7 @@ describe("a lone coordinator that starts again", () => {
     await database?.close();
     await space?.close();
   }
-  const request = (): Uint8Array =>
-    toBinary(
-      SignedPaymentRequestSchema,
-      signPaymentRequest(
-        {
-          requestId: randomUUID(),
-          walletId: wallet.walletId,
-          recipients: [{ address: RECIPIENT, amountSat: 200_000n }],
-          maxFeeRateSatPerKvb: 50_000n,
-          metadataJson: "",
-          createdAtMs: BigInt(Date.now()),
-          expiresAtMs: BigInt(Date.now() + 1_800_000),
-        },
-        { authority: TEST_AUTHORITY.name, sign: (message) => signEd25519(TEST_AUTHORITY.seed, message) },
-      ),
-    );
+  const request = () => clientRequest({ walletId: wallet.walletId, address: RECIPIENT, amountSat: 200_000n });
   async function reached(paymentId: string, phases: readonly PaymentView["phase"][]): Promise<PaymentView> {
     let last: PaymentView | undefined;
     for await (const view of application.watchPayment(paymentId, AbortSignal.timeout(30_000))) {

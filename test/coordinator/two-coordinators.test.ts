@@ -1,12 +1,7 @@
 import assert from "node:assert/strict";
-import { randomUUID } from "node:crypto";
 import { after, before, describe, it } from "node:test";
-import { toBinary } from "@bufbuild/protobuf";
-import { SignedPaymentRequestSchema } from "../../gen/mpcwallet/consensus/v1/consensus_pb.js";
-import { signPaymentRequest } from "../../src/consensus/payment-request.js";
 import { verifyTrail } from "../../src/coordinator/audit-verification.js";
 import type { Coordinator } from "../../src/coordinator/coordinator.js";
-import { signEd25519 } from "../../src/crypto/ed25519.js";
 import type { ChainServer } from "../../src/devnet/chain/server.js";
 import { systemClock, systemRandom } from "../../src/node/ambient.js";
 import { AuditDatabase } from "../../src/storage/audit-database.js";
@@ -14,10 +9,11 @@ import { EsploraChainSource } from "../../src/storage/chain/esplora.js";
 import { DatabaseAuditTrail } from "../../src/storage/database-audit-trail.js";
 import { EtcdCoordination } from "../../src/storage/etcd-coordination.js";
 import type { PaymentView, WalletView } from "../../src/wallet/wallet-application.js";
-import { TEST_AUTHORITY, TestCluster } from "../node/cluster.js";
+import { TestCluster } from "../node/cluster.js";
 import { RECIPIENT, startTestChain } from "../node/hand-coordinator.js";
 import { etcdMissing, type PrivateEtcd, privateEtcd } from "../storage/private-etcd.js";
 import { type PrivatePostgres, postgresMissing, privatePostgres } from "../storage/private-postgres.js";
+import { clientRequest } from "./client-request.js";
 import { startTestCoordinator } from "./test-coordinator.js";
 
 const skip = etcdMissing ?? postgresMissing ?? false;
@@ -88,22 +84,7 @@ describe("two coordinators over etcd and PostgreSQL", { skip }, () => {
     }
     assert.fail(`${nodeId} was not elected`);
   }
-  const request = (): Uint8Array =>
-    toBinary(
-      SignedPaymentRequestSchema,
-      signPaymentRequest(
-        {
-          requestId: randomUUID(),
-          walletId: wallet.walletId,
-          recipients: [{ address: RECIPIENT, amountSat: 200_000n }],
-          maxFeeRateSatPerKvb: 50_000n,
-          metadataJson: "",
-          createdAtMs: BigInt(Date.now()),
-          expiresAtMs: BigInt(Date.now() + 1_800_000),
-        },
-        { authority: TEST_AUTHORITY.name, sign: (message) => signEd25519(TEST_AUTHORITY.seed, message) },
-      ),
-    );
+  const request = () => clientRequest({ walletId: wallet.walletId, address: RECIPIENT, amountSat: 200_000n });
   async function reached(nodeId: string, paymentId: string, phases: readonly PaymentView["phase"][]) {
     let last: PaymentView | undefined;
     for await (const view of application(nodeId).watchPayment(paymentId, AbortSignal.timeout(60_000))) {

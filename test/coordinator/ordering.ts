@@ -5,6 +5,7 @@ import { toBinary } from "@bufbuild/protobuf";
 import { SignedWalletChangeSchema } from "../../gen/mpcwallet/consensus/v1/wallet_change_pb.js";
 import { signWalletChange, type WalletChangeOrder } from "../../src/consensus/wallet-change.js";
 import { signEd25519 } from "../../src/crypto/ed25519.js";
+import type { SessionRunner } from "../../src/node/session-pool.js";
 import { decodeKeyShare, type KeyShare } from "../../src/protocols/key-share.js";
 import type { WalletChangeView, WalletView } from "../../src/wallet/wallet-application.js";
 import { TEST_AUTHORITY } from "../node/cluster.js";
@@ -63,18 +64,39 @@ export async function funded(firm: PayingFirm, walletId: string): Promise<string
   return address;
 }
 
-/** Pays some times while the shares change, and waits for their end. @returns payments that were over before the switch */
-export async function paysWhileChanging(firm: PayingFirm, walletId: string): Promise<number> {
-  const isRunning = async (): Promise<boolean> =>
-    (await firm.application.walletChange(walletId)).change?.state === "running";
-  let before = 0;
-  while (await isRunning()) {
-    if (before < 3) {
-      await pays(firm, walletId, 20_000n);
-      if (await isRunning()) before++;
-    } else await new Promise((resolve) => setTimeout(resolve, 200));
+/** Keeps what nodes send each other while they make new shares, so that a change lasts as long as a test needs it to. */
+export class HeldChanges {
+  readonly #held: (() => void)[] = [];
+  #holding = false;
+
+  /** For a firm's `observe`. */
+  readonly observe = (_nodeId: string, inner: SessionRunner): SessionRunner => ({
+    run: (job, seat, wire) => {
+      if (job.kind !== "refresh" && job.kind !== "reshare") return inner.run(job, seat, wire);
+      return inner.run(job, seat, {
+        onRound: (round) => wire.onRound?.(round),
+        send: (to, bytes) => {
+          if (this.#holding) this.#held.push(() => wire.send(to, bytes));
+          else wire.send(to, bytes);
+        },
+      });
+    },
+    close: () => inner.close(),
+  });
+
+  /** Orders a change and pays so often before any node can have a new share. */
+  async paysMeanwhile(firm: PayingFirm, walletId: string, change: Uint8Array, payments: number): Promise<void> {
+    this.#holding = true;
+    try {
+      await firm.application.changeWallet(change);
+      for (let paid = 0; paid < payments; paid++) await pays(firm, walletId, 20_000n);
+      const { change: meanwhile } = await firm.application.walletChange(walletId);
+      assert.equal(meanwhile?.state, "running", "old shares sign while new ones are made");
+    } finally {
+      this.#holding = false;
+      for (const send of this.#held.splice(0)) send();
+    }
   }
-  return before;
 }
 
 /** What thieves of the disks of all its nodes find of a wallet. */

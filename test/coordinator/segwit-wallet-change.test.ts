@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
 import type { WalletView } from "../../src/wallet/wallet-application.js";
-import { assertUnrelated, changed, funded, order, pays, paysWhileChanging, sharesOf } from "./ordering.js";
+import { assertUnrelated, changed, funded, HeldChanges, order, pays, sharesOf } from "./ordering.js";
 import { PayingFirm } from "./paying-firm.js";
 import { testPools } from "./test-coordinator.js";
 
@@ -9,10 +9,11 @@ const POOL = testPools({ cggmp24: { target: 3, minimum: 3, batch: 1, presignTime
 
 /** Larger groups: npm run test:long -- segwit-wallet-change */
 describe("a coordinator has shares changed: SegWit", () => {
+  const changes = new HeldChanges();
   let firm: PayingFirm;
   let wallet: WalletView;
   before(async () => {
-    firm = await PayingFirm.start({ pool: POOL, nodes: 4 });
+    firm = await PayingFirm.start({ pool: POOL, nodes: 4, observe: changes.observe });
     const parties = ["node-1", "node-2", "node-3"];
     wallet = await firm.application.createWallet({ name: "s", scheme: "cggmp24", threshold: 2, parties });
     await funded(firm, wallet.walletId);
@@ -25,8 +26,7 @@ describe("a coordinator has shares changed: SegWit", () => {
     const { walletId } = wallet;
     await pays(firm, walletId);
     const first = await sharesOf(firm, wallet);
-    await firm.application.changeWallet(order(wallet));
-    assert.ok((await paysWhileChanging(firm, walletId)) > 0, "old shares signed while new ones were made");
+    await changes.paysMeanwhile(firm, walletId, order(wallet), 1);
     assert.equal((await changed(firm, walletId)).state, "switched");
     await pays(firm, walletId);
     const renewed = await firm.application.getWallet(walletId);

@@ -350,9 +350,10 @@ async function run(options: DemoOptions): Promise<void> {
     if (!succeeded) process.exitCode = 1;
     if (options.keep) {
       await devnet.startCoordinator();
+      const told = untilToldToStop();
       for (const line of introduction(devnet)) process.stderr.write(`${line}\n`);
       if (options.json) process.stdout.write(`${JSON.stringify(summary)}\n`);
-      await untilToldToStop();
+      await told;
     } else if (options.json) process.stdout.write(`${JSON.stringify(summary)}\n`);
   } finally {
     tell("stopping");

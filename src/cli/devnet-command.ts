@@ -27,8 +27,9 @@ export function addDevnetCommand(program: Command, terminal: Terminal): void {
         progress: (line) => terminal.progress(line),
         onCrash: (name, why, logFile) => terminal.print(`${name} ended by itself (${why}); its log is ${logFile}`),
       });
+      const told = untilToldToStop();
       for (const line of introduction(devnet)) terminal.print(line);
-      await untilToldToStop();
+      await told;
       terminal.progress("draining");
       await devnet.stop();
     });

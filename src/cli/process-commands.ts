@@ -19,8 +19,9 @@ export function addProcessCommands(program: Command, terminal: Terminal): void {
       // Loaded when needed: the other commands start four times as fast without QUIC and databases.
       const { startNode } = await import("../node/start.js");
       const started = await startNode(configuration, terminal.environment);
+      const told = untilToldToStop();
       terminal.print(JSON.stringify({ event: "ready", nodeId: started.nodeId, port: started.port }));
-      await untilToldToStop();
+      await told;
       await started.close();
     });
   node
@@ -58,8 +59,9 @@ export function addProcessCommands(program: Command, terminal: Terminal): void {
       const { startCoordinator } = await import("../coordinator/start.js");
       const started = await startCoordinator(configuration, terminal.environment);
       const { nodeId, gatewayPort } = started.coordinator;
+      const told = untilToldToStop();
       terminal.print(JSON.stringify({ event: "ready", nodeId, gatewayPort }));
-      await untilToldToStop();
+      await told;
       await started.close();
     });
 }
@@ -89,7 +91,10 @@ function newPassphrase(
   return read(where, { [passphraseEnvironment]: value });
 }
 
-/** Resolves at the first SIGTERM or SIGINT; a second one ends the process at once. Keeps the process alive. */
+/**
+ * Resolves at the first SIGTERM or SIGINT; a second one ends the process at once. Keeps the process alive. Called before a
+ * command says that it is ready, since whoever reads that may send a signal at once.
+ */
 export async function untilToldToStop(): Promise<void> {
   const alive = setInterval(() => {}, 1 << 30);
   await new Promise<void>((resolve) => {

@@ -25,7 +25,13 @@ import {
 } from "../../session/protocol.js";
 import { isScalar } from "../element-shape.js";
 import { keyDigest, type PublicKeyPackage } from "../key-share.js";
-import { isConsistent, type Presignature, type PublicPresignature, presignatureId } from "./presignature.js";
+import {
+  isConsistent,
+  type Presignature,
+  type PresignatureShares,
+  type PublicPresignature,
+  presignatureId,
+} from "./presignature.js";
 
 /** Most messages that one session signs. */
 export const MAX_BATCH = 256;
@@ -126,8 +132,10 @@ function equationOf(presignature: PublicPresignature, groupKey: Point, request: 
  * @throws InvalidInput `presignature-used`, `signature-degenerate`, `digest`, `derived-key`
  */
 export function signShare(presignature: Presignature, groupKey: Point, request: SigningRequest): Scalar {
-  const { nonceShare, keyShare } = presignature.take();
-  const { m, r, rho, tau } = equationOf(presignature.public, groupKey, request);
+  return shareOf(presignature.take(), equationOf(presignature.public, groupKey, request));
+}
+
+function shareOf({ nonceShare, keyShare }: PresignatureShares, { m, r, rho, tau }: Equation): Scalar {
   const key = Scalar.plus(keyShare, Scalar.times(tau, nonceShare)); // χ̃_i + τ k̃_i
   const sum = Scalar.plus(Scalar.times(m, nonceShare), Scalar.times(r, key));
   return Scalar.times(Scalar.invertPublic(rho), sum); // σ_i = ρ^-1 (m k̃_i + r (χ̃_i + τ k̃_i))
@@ -172,12 +180,20 @@ export function combine(
   request: SigningRequest,
   shares: ReadonlyMap<PartyId, Scalar>,
 ): Combined {
-  const equation = equationOf(presignature, groupKey, request);
+  return combineUnder(equationOf(presignature, groupKey, request), presignature, request.digest, shares);
+}
+
+function combineUnder(
+  equation: Equation,
+  presignature: PublicPresignature,
+  digest: CheckedDigest,
+  shares: ReadonlyMap<PartyId, Scalar>,
+): Combined {
   const signers = [...presignature.commitments.keys()];
   const s = Scalar.sum(signers.map((party) => shares.get(party) ?? Scalar.zero)); // s = Σ σ_j
   if (s !== 0n) {
     const signature = new EcdsaSignature(equation.r, s);
-    if (signature.verifies(request.digest, equation.X)) return { kind: "signed", signature };
+    if (signature.verifies(digest, equation.X)) return { kind: "signed", signature };
   }
   const culprits = signers.filter((party) => {
     const share = shares.get(party);
@@ -280,11 +296,13 @@ function* run(
     return { presignature, request: requestOf(item, pub) };
   });
 
-  // Fig. 10, round 1: σ_i, once for each presignature.
-  const sigma = own.map(({ presignature, request }) => signShare(presignature, pub.key.groupKey, request));
-  for (const [index, { presignature, request }] of own.entries()) {
-    const share = sigma[index] ?? Scalar.zero;
-    if (!verifyShare(presignature.public, pub.key.groupKey, request, { party: self, share })) {
+  // Fig. 10, round 1: σ_i, once for each presignature, which is consumed before anything of it can fail.
+  const taken = own.map(({ presignature }) => presignature.take());
+  const equations = own.map(({ presignature, request }) => equationOf(presignature.public, pub.key.groupKey, request));
+  const sigma = taken.map((shares, index) => shareOf(shares, at(equations, index)));
+  for (const [index, { presignature }] of own.entries()) {
+    const claim = { party: self, share: at(sigma, index) };
+    if (!shareHolds(presignature.public, at(equations, index), claim)) {
       throw new Bug("an own share does not verify: the presignature was damaged", { index });
     }
   }
@@ -293,10 +311,10 @@ function* run(
 
   // Output: s = Σ σ_j, verified as plain ECDSA; only a failure verifies each share, to name its sender.
   const results = pub.items.map((item, index) =>
-    combine(
+    combineUnder(
+      at(equations, index),
       item.presignature,
-      pub.key.groupKey,
-      requestOf(item, pub),
+      item.digest,
       new Map([...shares].map(([party, message]) => [party, Scalar.fromProto(message.shares[index])])),
     ),
   );
@@ -304,6 +322,12 @@ function* run(
   if (signatures.length === results.length) return signatures;
   yield* verify(SHARE_VERIFIES);
   throw new Bug("every signature share verifies but a signature does not");
+}
+
+function at<T>(list: readonly T[], index: number): T {
+  const value = list[index];
+  if (value === undefined) throw new Bug("one for each message", { index });
+  return value;
 }
 
 /**

@@ -13,7 +13,7 @@ export interface ByteQueueEvents {
 }
 
 /**
- * Bytes of one direction of a call, pushed by the driver and pulled by Connect as an async iterable. One reader. An error
+ * Bytes of one direction of a call, pushed by the driver and pulled by the reader of its messages. One reader. An error
  * is delivered after the bytes that came before it. How the bytes are cut is not kept: small pieces that wait are joined.
  */
 export class ByteQueue implements AsyncIterableIterator<Uint8Array> {

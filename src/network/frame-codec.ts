@@ -32,6 +32,9 @@ export interface FrameLimits {
 const DATA_OVERHEAD_BYTES = 16;
 /** Copying so much is cheaper than one more call into the binding. */
 const COPIED_BYTES = 8 * 1024;
+/** A byte of flags and four of length before each gRPC message. */
+export const MESSAGE_PREFIX_BYTES = 5;
+const NO_PREFIX = new Uint8Array(0);
 const DATA_TAG = (2 << 3) | WireType.LengthDelimited;
 
 /** A head frame, size-delimited. */
@@ -50,28 +53,46 @@ export function encodeEnd(trailer?: Headers): Uint8Array {
  * Pieces of data frames, size-delimited, no frame above `frameBytes`: the same bytes as sizeDelimitedEncode of Frames with
  * `data`, without its three copies. Large payloads are not copied at all and must not change afterwards.
  */
-export function* encodeData(bytes: Uint8Array, frameBytes: number): Iterable<Uint8Array> {
-  const chunkBytes = frameBytes - DATA_OVERHEAD_BYTES;
+export function encodeData(bytes: Uint8Array, frameBytes: number): Iterable<Uint8Array> {
+  return framed(NO_PREFIX, bytes, frameBytes);
+}
+
+/**
+ * The same of a gRPC message: its five bytes of flags and length, and the message.
+ *
+ * @source gRPC over HTTP/2, "Length-Prefixed-Message"
+ */
+export function encodeMessage(message: Uint8Array, frameBytes: number): Iterable<Uint8Array> {
+  const prefix = Buffer.alloc(MESSAGE_PREFIX_BYTES);
+  prefix.writeUInt32BE(message.length, 1);
+  return framed(prefix, message, frameBytes);
+}
+
+function* framed(prefix: Uint8Array, bytes: Uint8Array, frameBytes: number): Iterable<Uint8Array> {
+  const payloadBytes = frameBytes - DATA_OVERHEAD_BYTES;
+  let lead = prefix;
   let at = 0;
   do {
-    const chunk = at === 0 && bytes.length <= chunkBytes ? bytes : bytes.subarray(at, at + chunkBytes);
-    if (chunk.length <= COPIED_BYTES) yield dataFrame(chunk, chunk.length);
-    else {
-      yield dataFrame(chunk, 0);
-      yield chunk;
-    }
-    at += chunkBytes;
+    const chunk = bytes.subarray(at, at + payloadBytes - lead.length);
+    const isCopied = chunk.length <= COPIED_BYTES;
+    yield dataFrame(lead, chunk, isCopied);
+    if (!isCopied) yield chunk;
+    at += chunk.length;
+    lead = NO_PREFIX;
   } while (at < bytes.length);
 }
 
-/** A data frame with the first `copied` bytes of its payload. */
-function dataFrame(payload: Uint8Array, copied: number): Uint8Array {
-  const frameLength = 1 + varintLength(payload.length) + payload.length;
-  const out = Buffer.allocUnsafe(varintLength(frameLength) + 1 + varintLength(payload.length) + copied);
+/** A data frame with `lead`, and with the chunk that follows it if that is copied. */
+function dataFrame(lead: Uint8Array, chunk: Uint8Array, isCopied: boolean): Uint8Array {
+  const payloadLength = lead.length + chunk.length;
+  const frameLength = 1 + varintLength(payloadLength) + payloadLength;
+  const ownLength = varintLength(frameLength) + frameLength - (isCopied ? 0 : chunk.length);
+  const out = Buffer.allocUnsafe(ownLength);
   let at = putVarint(out, frameLength, 0);
   out[at] = DATA_TAG;
-  at = putVarint(out, payload.length, at + 1);
-  if (copied > 0) out.set(payload, at);
+  at = putVarint(out, payloadLength, at + 1);
+  out.set(lead, at);
+  if (isCopied) out.set(chunk, at + lead.length);
   return out;
 }
 
@@ -96,6 +117,11 @@ export function headersOf(fields: readonly Field[]): Headers {
   }
 }
 
+/** The value of a field, by its lower-case name. */
+export function fieldOf(fields: readonly Field[], wanted: string): string | undefined {
+  return fields.find(({ name }) => name === wanted)?.value;
+}
+
 function fieldsOf(headers: Headers): Field[] {
   const fields: Field[] = [];
   headers.forEach((value, name) => {
@@ -108,9 +134,9 @@ function fieldsOf(headers: Headers): Field[] {
 const WORTH_A_FRAME = 1 / 4;
 
 /**
- * Splits the bytes of one direction of a call into frames. Pushed synchronously, as the driver reads; Connect's
- * sizeDelimitedDecodeStream reads the same format, but an async generator a call costs more than the rest of the framing,
- * and it has one limit for all frames. The bytes that are pushed stay the driver's: what is kept of them is copied, once,
+ * Splits the bytes of one direction of a call into frames. Pushed synchronously, as the driver reads;
+ * sizeDelimitedDecodeStream of protobuf reads the same format, but an async generator a call costs more than the rest of the
+ * framing, and it has one limit for all frames. The bytes that are pushed stay the driver's: what is kept of them is copied, once,
  * since V8 collects its whole heap after so many megabytes of buffers.
  */
 export class FrameReader {
@@ -229,7 +255,8 @@ export class FrameReader {
     const kind = decodeFrame(bytes);
     if ((kind.case === "head") !== this.#first) throw new ConnectError("head frame out of order", Code.Internal);
     this.#first = false;
-    if (kind.case === "data") return owner === "ours" ? kind : { case: "data", value: Buffer.from(kind.value) };
+    // Not into Node's pool: what is decoded from it keeps it, and a thread that gets a part of it gets the whole.
+    if (kind.case === "data") return owner === "ours" ? kind : { case: "data", value: Uint8Array.from(kind.value) };
     const fields = kind.case === "head" ? kind.value.fields : kind.case === "end" ? kind.value.trailers : [];
     if (bytes.length > this.#limits.headBytes) tooLarge("end frame", bytes.length, this.#limits.headBytes);
     if (fields.length > this.#limits.headFields) tooLarge("number of fields", fields.length, this.#limits.headFields);

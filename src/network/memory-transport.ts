@@ -1,5 +1,6 @@
 import { createRouterTransport, type Transport } from "@connectrpc/connect";
-import { peerNodeId, type RouterSetup } from "./rpc-server.js";
+import { peerNodeId } from "./call-context.js";
+import type { RouterSetup } from "./method-table.js";
 
 /**
  * The same handlers without a network: calls arrive at `setup`'s handlers as if `from` had made them over a verified

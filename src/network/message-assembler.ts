@@ -1,16 +1,16 @@
 import { Code, ConnectError } from "@connectrpc/connect";
+import { MESSAGE_PREFIX_BYTES as PREFIX_BYTES } from "./frame-codec.js";
 import { Pieces } from "./pieces.js";
 
-/** A byte of flags and four of length. */
-const PREFIX_BYTES = 5;
 /** A sender cuts a message where a frame is full. Smaller parts of one are refused after so many, as each costs us a frame's work. */
 const FRAGMENT_BYTES = 1_024;
 const MAX_FRAGMENTS = 64;
 
 /**
- * Follows the messages in the body of a gRPC call and hands each one on when it is whole. Connect's own reader sets memory
- * aside for what a prefix claims, and goes through all the pieces that it has for each further one: a peer that claims ten
- * megabytes, or sends them in small frames, would cost us far more than itself.
+ * Follows the messages in the body of a gRPC call and hands each one on when it is whole, so that what
+ * waits for its reader (`MessageReader`) is whole messages, and what does not is counted here. No memory is set aside for what a
+ * prefix claims, and a message in small frames is refused: a peer that claims ten megabytes, or sends them by the byte, would
+ * cost us far more than itself.
  *
  * @source gRPC over HTTP/2, "Length-Prefixed-Message"
  */

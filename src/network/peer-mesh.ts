@@ -1,6 +1,7 @@
 import type { Transport } from "@connectrpc/connect";
 import type { Clock, Random } from "../crypto/ambient.js";
 import { InvalidInput, Unavailable } from "../crypto/fault.js";
+import type { RouterSetup } from "./method-table.js";
 import { DEFAULT_LIMITS, type NetworkLimits } from "./network-limits.js";
 import type { NetworkLog } from "./network-log.js";
 import { PacketBudget } from "./packet-budget.js";
@@ -8,7 +9,7 @@ import { type PeerAddress, PeerLink, type PeerLinkStatus } from "./peer-link.js"
 import type { PeerVerifier } from "./peer-verifier.js";
 import { CLOSE, type ConnectionEvents } from "./quic-connection.js";
 import { QuicEndpoint, type TransportCredentials } from "./quic-endpoint.js";
-import { type RouterSetup, RpcServer } from "./rpc-server.js";
+import { RpcServer } from "./rpc-server.js";
 import type { TrafficClass } from "./traffic-class.js";
 
 export interface PeerMeshOptions {

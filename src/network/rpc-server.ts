@@ -1,20 +1,16 @@
-import {
-  Code,
-  ConnectError,
-  type ConnectRouter,
-  type ConnectRouterOptions,
-  type ContextKey,
-  createConnectRouter,
-  createContextKey,
-  createContextValues,
-} from "@connectrpc/connect";
-import type { UniversalHandler, UniversalServerResponse } from "@connectrpc/connect/protocol";
+import type { DescMessage, MessageInitShape } from "@bufbuild/protobuf";
+import { Code, ConnectError, type MethodImplSpec } from "@connectrpc/connect";
+import { contentTypeProto, grpcStatusOk, parseContentType, setTrailerStatus } from "@connectrpc/connect/protocol-grpc";
 import type { Frame, Head } from "../../gen/mpcwallet/transport/v1/frame_pb.js";
 import type { Clock } from "../crypto/ambient.js";
 import { ByteQueue } from "./byte-queue.js";
+import { CallContext } from "./call-context.js";
 import { lossError, resetCode } from "./call-failure.js";
-import { encodeData, encodeEnd, encodeHead, FrameReader, headersOf } from "./frame-codec.js";
+import { encodeEnd, encodeHead, encodeMessage, FrameReader, fieldOf } from "./frame-codec.js";
 import { MessageAssembler } from "./message-assembler.js";
+import { MessageReader } from "./message-reader.js";
+import { serialize } from "./message-writer.js";
+import { methodTable, type RouterSetup } from "./method-table.js";
 import type { NetworkLimits } from "./network-limits.js";
 import type { NetworkLog } from "./network-log.js";
 import type { QuicConnection } from "./quic-connection.js";
@@ -22,20 +18,9 @@ import type { QuicStream, StreamConsumer, StreamLoss } from "./quic-stream.js";
 import { RequestMemory } from "./request-memory.js";
 import { TRAFFIC_CLASS_FIELD, trafficRank } from "./traffic-class.js";
 
-/** Context value of every call: node id in the verified certificate of the caller. Empty only outside a mesh. */
-export const peerNodeId: ContextKey<string> = createContextKey("", { description: "node id of the calling peer" });
-
-/** Context value of every call: the certificate chain that the caller showed, leaf first, DER. */
-export const peerChain: ContextKey<readonly Uint8Array[]> = createContextKey<readonly Uint8Array[]>([], {
-  description: "certificate chain of the calling peer",
-});
-
-/** Registers services on a router, as `routePeer(router, handlers)` does. */
-export type RouterSetup = (router: ConnectRouter) => void;
-
-/** Answers the calls that peers open, by the gRPC handlers of Connect's router. */
+/** Answers the calls that peers open, with gRPC semantics, by the handlers that are registered on it. */
 export class RpcServer {
-  readonly #handlers: ReadonlyMap<string, UniversalHandler>;
+  readonly #methods: ReadonlyMap<string, MethodImplSpec>;
   readonly #limits: NetworkLimits;
   readonly #log: NetworkLog;
   readonly #clock: Clock;
@@ -45,22 +30,8 @@ export class RpcServer {
   #idle: (() => void) | undefined;
   #draining = false;
 
-  constructor(options: {
-    setup: RouterSetup;
-    limits: NetworkLimits;
-    clock: Clock;
-    log: NetworkLog;
-    router?: ConnectRouterOptions;
-  }) {
-    const router = createConnectRouter({
-      ...options.router,
-      connect: false,
-      grpcWeb: false,
-      readMaxBytes: options.limits.streamBytes,
-      writeMaxBytes: options.limits.streamBytes,
-    });
-    options.setup(router);
-    this.#handlers = new Map(router.handlers.map((handler) => [handler.requestPath, handler]));
+  constructor(options: { setup: RouterSetup; limits: NetworkLimits; clock: Clock; log: NetworkLog }) {
+    this.#methods = methodTable(options.setup);
     this.#limits = options.limits;
     this.#clock = options.clock;
     this.#log = options.log;
@@ -77,7 +48,7 @@ export class RpcServer {
 
   /** Paths of all calls that a peer may make. */
   get paths(): readonly string[] {
-    return [...this.#handlers.keys()];
+    return [...this.#methods.keys()];
   }
 
   /** Takes a stream that a peer opened. */
@@ -87,7 +58,7 @@ export class RpcServer {
       return;
     }
     const call = new ServerCall(stream, connection, {
-      handlers: this.#handlers,
+      methods: this.#methods,
       limits: this.#limits,
       clock: this.#clock,
       log: this.#log,
@@ -129,7 +100,7 @@ export class RpcServer {
 }
 
 interface ServerCallHost {
-  readonly handlers: ReadonlyMap<string, UniversalHandler>;
+  readonly methods: ReadonlyMap<string, MethodImplSpec>;
   readonly limits: NetworkLimits;
   readonly clock: Clock;
   readonly log: NetworkLog;
@@ -138,16 +109,10 @@ interface ServerCallHost {
 }
 
 const SWEEP_MS = 500;
-/** 24 days. For more a timer of Node's warns and fires at once. */
-const MAX_TIMEOUT_S = 2_147_483;
-const SECONDS_OF: Readonly<Record<string, number>> = { H: 3_600, M: 60, S: 1 };
-
-function shortenTimeout(header: Headers): void {
-  const [, digits, unit = ""] = /^(\d{1,8})([HMS])$/.exec(header.get("grpc-timeout") ?? "") ?? [];
-  if (Number(digits) * (SECONDS_OF[unit] ?? 0) > MAX_TIMEOUT_S) header.set("grpc-timeout", `${MAX_TIMEOUT_S}S`);
-}
-
-const ONE_MESSAGE_IN: ReadonlySet<string> = new Set(["unary", "server_streaming"]);
+const ONE_MESSAGE_IN: ReadonlySet<MethodImplSpec["kind"]> = new Set(["unary", "server_streaming"]);
+/** Head and end of an answer to which the handler has added nothing. */
+const PLAIN_HEAD = encodeHead({ status: 200, header: new Headers({ "content-type": contentTypeProto }) });
+const PLAIN_END = encodeEnd(new Headers({ "grpc-status": grpcStatusOk }));
 
 /** The answering side of one call on one stream. */
 class ServerCall implements StreamConsumer {
@@ -157,7 +122,7 @@ class ServerCall implements StreamConsumer {
   readonly #reader: FrameReader;
   readonly #messages: MessageAssembler;
   readonly #body: ByteQueue;
-  readonly #abort = new AbortController();
+  #context: CallContext | undefined;
   /** What is waited for, since when, and how long at most; undefined while it is our turn. */
   #awaited: { readonly what: string; readonly sinceMs: number; readonly limitMs: number } | undefined;
   #requestOver = false;
@@ -226,7 +191,7 @@ class ServerCall implements StreamConsumer {
     this.#requestOver = true;
     this.#awaited = undefined;
     this.#body.end(error);
-    this.#abort.abort(error);
+    this.#context?.end(error);
   }
 
   #take(frame: Frame["kind"]): void {
@@ -269,36 +234,22 @@ class ServerCall implements StreamConsumer {
     this.#requestOver = true;
     this.#awaited = undefined;
     this.#body.end(error);
-    this.#abort.abort(error);
+    this.#context?.end(error);
     this.#stream.reset(resetCode(error));
   }
 
   async #handle(head: Head): Promise<void> {
     this.#handling = true;
     try {
-      const header = headersOf(head.fields);
-      shortenTimeout(header);
-      this.#connection.setRank(this.#stream, trafficRank(header.get(TRAFFIC_CLASS_FIELD) ?? "control"));
-      const handler = this.#host.handlers.get(head.path);
+      this.#connection.setRank(this.#stream, trafficRank(fieldOf(head.fields, TRAFFIC_CLASS_FIELD) ?? "control"));
+      const spec = this.#host.methods.get(head.path);
+      const isGrpc = parseContentType(fieldOf(head.fields, "content-type") ?? null)?.binary === true;
       // A request of many messages is a conversation and may pause.
       this.#awaited = undefined;
-      this.#isConversation = handler !== undefined && !ONE_MESSAGE_IN.has(handler.method.methodKind);
-      if (handler !== undefined && !this.#isConversation) this.#await("the request", this.#host.limits.transferMs);
-      const response =
-        handler === undefined
-          ? { status: 404 }
-          : await handler({
-              httpVersion: "2.0",
-              method: "POST",
-              url: `https://self${head.path}`,
-              header,
-              body: this.#body,
-              signal: this.#abort.signal,
-              contextValues: createContextValues()
-                .set(peerNodeId, this.#connection.peerNodeId)
-                .set(peerChain, this.#connection.peerChain),
-            });
-      await this.#answer(response);
+      this.#isConversation = spec !== undefined && !ONE_MESSAGE_IN.has(spec.kind);
+      if (spec !== undefined && !this.#isConversation) this.#await("the request", this.#host.limits.transferMs);
+      if (spec !== undefined && isGrpc) await this.#answer(spec, head);
+      else this.#refuse(spec === undefined ? 404 : 415);
     } catch (cause) {
       this.#host.log({ level: "warn", event: "call-broken", facts: { path: head.path.slice(0, 200) }, cause });
       this.giveUp(new ConnectError("the call broke", Code.Internal));
@@ -310,31 +261,94 @@ class ServerCall implements StreamConsumer {
     }
   }
 
-  async #answer(response: UniversalServerResponse): Promise<void> {
-    const stream = this.#stream;
-    const { frameBytes } = this.#host.limits;
-    stream.write(encodeHead({ status: response.status, header: response.header ?? new Headers() }));
-    for await (const message of response.body ?? []) {
-      if (!stream.sending) break;
-      for (const frame of encodeData(message, frameBytes)) {
-        if (stream.write(frame)) continue;
-        this.#await("the reader of the answer", this.#host.limits.transferMs);
-        await stream.drained();
-        this.#awaited = undefined;
-      }
+  /** An answer of HTTP and not of a method. */
+  #refuse(status: number): void {
+    this.#stream.write(encodeHead({ status, header: new Headers() }));
+    this.#finish(encodeEnd());
+  }
+
+  async #answer(spec: MethodImplSpec, head: Head): Promise<void> {
+    const { peerNodeId: nodeId, peerChain: chain } = this.#connection;
+    const call = { method: spec.method, fields: head.fields, peer: { nodeId, chain } };
+    const context = new CallContext(call, this.#host.clock);
+    this.#context = context;
+    let failure: ConnectError | undefined;
+    let isBegun = false;
+    const begin = (): void => {
+      if (isBegun) return;
+      isBegun = true;
+      const { header } = context.setHeaders;
+      header?.set("content-type", contentTypeProto);
+      this.#stream.write(header === undefined ? PLAIN_HEAD : encodeHead({ status: 200, header }));
+    };
+    const emit = async (message: MessageInitShape<DescMessage>): Promise<void> => {
+      const bytes = serialize(spec.method.output, message, this.#host.limits.streamBytes);
+      begin();
+      await this.#write(bytes);
+    };
+    try {
+      requireIdentity(head);
+      context.start();
+      await this.#invoke(spec, context, emit);
+    } catch (error) {
+      const isMeant = error instanceof ConnectError;
+      failure = isMeant ? error : new ConnectError("internal error", Code.Internal, undefined, undefined, error);
     }
-    stream.end(this.#end(response.trailer));
+    context.end(failure);
+    begin();
+    const { trailer } = context.setHeaders;
+    const isPlain = failure === undefined && trailer === undefined;
+    this.#finish(isPlain ? PLAIN_END : this.#end(setTrailerStatus(trailer ?? new Headers(), failure)));
+  }
+
+  /** Hands the request to its handler, and what that answers to `emit`. */
+  async #invoke(
+    spec: MethodImplSpec,
+    context: CallContext,
+    emit: (message: MessageInitShape<DescMessage>) => Promise<void>,
+  ): Promise<void> {
+    const requests = new MessageReader(spec.method.input, this.#body, { maxBytes: this.#host.limits.streamBytes });
+    switch (spec.kind) {
+      case "unary":
+        return await emit(await spec.impl(await only(requests), context));
+      case "client_streaming":
+        return await emit(await spec.impl(requests, context));
+      case "server_streaming":
+        return await this.#emitAll(spec.impl(await only(requests), context), emit);
+      case "bidi_streaming":
+        return await this.#emitAll(spec.impl(requests, context), emit);
+    }
+  }
+
+  async #emitAll<T>(messages: AsyncIterable<T>, emit: (message: T) => Promise<void>): Promise<void> {
+    for await (const message of messages) {
+      if (!this.#stream.sending) return;
+      await emit(message);
+    }
+  }
+
+  async #write(message: Uint8Array): Promise<void> {
+    for (const piece of encodeMessage(message, this.#host.limits.frameBytes)) {
+      if (this.#stream.write(piece)) continue;
+      this.#await("the reader of the answer", this.#host.limits.transferMs);
+      await this.#stream.drained();
+      this.#awaited = undefined;
+    }
+  }
+
+  #finish(end: Uint8Array): void {
+    this.#stream.end(end);
     // The handler may answer without reading the whole request.
     if (!this.#requestOver) this.#stream.stopReceiving(0);
   }
 
   /** The trailers, without what makes them more than the other side reads: first the details, then all but the status. */
-  #end(trailer: Headers | undefined): Uint8Array {
+  #end(trailer: Headers): Uint8Array {
     const { headBytes, headFields } = this.#host.limits;
     const whole = encodeEnd(trailer);
     const fits = (end: Uint8Array, fields: Headers) =>
       end.length <= headBytes && [...fields.keys()].length <= headFields;
-    if (trailer === undefined || fits(whole, trailer)) return whole;
+    if (fits(whole, trailer)) return whole;
     trailer.delete("grpc-status-details-bin");
     const withoutDetails = encodeEnd(trailer);
     if (fits(withoutDetails, trailer)) return withoutDetails;
@@ -342,4 +356,16 @@ class ServerCall implements StreamConsumer {
     const message = (trailer.get("grpc-message") ?? "").slice(0, 1_024).replace(/%[0-9a-f]{0,2}/gi, "?");
     return encodeEnd(new Headers({ "grpc-status": trailer.get("grpc-status") ?? "13", "grpc-message": message }));
   }
+}
+
+/** @throws {ConnectError} Unimplemented for a body that is compressed */
+function requireIdentity({ fields }: Head): void {
+  const encoding = fieldOf(fields, "grpc-encoding") ?? "identity";
+  if (encoding !== "identity") throw new ConnectError("this peer takes no compressed messages", Code.Unimplemented);
+}
+
+async function only<Desc extends DescMessage>(requests: MessageReader<Desc>) {
+  const request = await requests.only();
+  if (request === undefined) throw new ConnectError("the request has no message", Code.Unimplemented);
+  return request;
 }

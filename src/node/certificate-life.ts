@@ -7,6 +7,7 @@ import {
 import type { PkiHandlers } from "../../gen/router.js";
 import type { Clock, Random } from "../crypto/ambient.js";
 import { Bug, InvalidInput, Unavailable } from "../crypto/fault.js";
+import { peerChain, peerNodeId } from "../network/call-context.js";
 import { faultFromWire, faultToWire } from "../network/fault-wire.js";
 import {
   CertificateRenewal,
@@ -18,7 +19,6 @@ import type { RenewalAuthority } from "../network/identity/renewal-authority.js"
 import type { Roster } from "../network/identity/roster.js";
 import type { TrustFiles } from "../network/identity/trust-files.js";
 import type { PeerMesh } from "../network/peer-mesh.js";
-import { peerChain, peerNodeId } from "../network/rpc-server.js";
 import { type Logger, networkLog } from "./log.js";
 import { RevocationSpread, type SharedRevocations } from "./revocation-spread.js";
 

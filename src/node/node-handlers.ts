@@ -11,10 +11,10 @@ import {
 } from "../../gen/mpcwallet/peer/v1/peer_pb.js";
 import type { PeerHandlers } from "../../gen/router.js";
 import { Bug, InvalidInput } from "../crypto/fault.js";
+import { peerNodeId } from "../network/call-context.js";
 import { faultToWire } from "../network/fault-wire.js";
 import type { Roster } from "../network/identity/roster.js";
 import type { PeerLinkStatus } from "../network/peer-link.js";
-import { peerNodeId } from "../network/rpc-server.js";
 import type { Scheme } from "../protocols/key-share.js";
 import type { StoredWallet } from "../storage/key-store.js";
 import type { OneUseItem } from "../storage/one-use-ledger.js";

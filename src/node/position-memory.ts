@@ -2,9 +2,9 @@ import type { HandlerContext } from "@connectrpc/connect";
 import type { LedgerBurn, LedgerStatement } from "../../gen/mpcwallet/witness/v1/witness_pb.js";
 import type { WitnessHandlers } from "../../gen/router.js";
 import { InvalidInput } from "../crypto/fault.js";
+import { peerNodeId } from "../network/call-context.js";
 import { faultToWire } from "../network/fault-wire.js";
 import type { Roster } from "../network/identity/roster.js";
-import { peerNodeId } from "../network/rpc-server.js";
 import { mayFollow } from "../storage/ledger-position.js";
 import { isStatementOf, positionOf } from "./ledger-statement.js";
 

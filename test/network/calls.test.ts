@@ -13,10 +13,10 @@ import {
   SessionService,
 } from "../../gen/mpcwallet/peer/v1/peer_pb.js";
 import { Unavailable } from "../../src/crypto/fault.js";
+import { peerNodeId } from "../../src/network/call-context.js";
 import { MAX_DATAGRAM_BYTES } from "../../src/network/datagram-size.js";
 import { memoryTransport } from "../../src/network/memory-transport.js";
 import type { NetworkLimits } from "../../src/network/network-limits.js";
-import { peerNodeId } from "../../src/network/rpc-server.js";
 import { TestAuthority } from "./test-certificates.js";
 import {
   closeAll,

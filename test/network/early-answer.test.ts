@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { after, describe, it } from "node:test";
 import { createClient } from "@connectrpc/connect";
 import { SessionService } from "../../gen/mpcwallet/peer/v1/peer_pb.js";
-import type { RouterSetup } from "../../src/network/rpc-server.js";
+import type { RouterSetup } from "../../src/network/method-table.js";
 import { TestAuthority } from "./test-certificates.js";
 import { closeAll, startNode, startPair } from "./test-mesh.js";
 import { UdpProxy } from "./udp-proxy.js";

@@ -1,8 +1,14 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
+import { create, toBinary } from "@bufbuild/protobuf";
+import { BytesValueSchema } from "@bufbuild/protobuf/wkt";
 import { Code, ConnectError } from "@connectrpc/connect";
+import { createAsyncIterable } from "@connectrpc/connect/protocol";
 import { ByteQueue } from "../../src/network/byte-queue.js";
+import { encodeMessage, FrameReader } from "../../src/network/frame-codec.js";
 import { MessageAssembler } from "../../src/network/message-assembler.js";
+import { MessageReader } from "../../src/network/message-reader.js";
+import { DEFAULT_LIMITS } from "../../src/network/network-limits.js";
 import { Pieces } from "../../src/network/pieces.js";
 import { grpcMessage } from "./hostile-requests.js";
 import { Dice } from "./network-fuzz.js";
@@ -172,5 +178,89 @@ describe("message assembler", () => {
       assert.equal(assembler.heldBytes, 5 - passes);
       if (passes > 0) assert.equal(Buffer.concat(assembler.push(Buffer.alloc(50))).length, 50);
     }
+  });
+});
+
+describe("a reader of messages", () => {
+  const maxBytes = 10_000;
+  const framed = (message: Uint8Array): Buffer => {
+    const frames = new FrameReader(DEFAULT_LIMITS);
+    frames.push(Buffer.from([2, 10, 0])); // an empty head
+    const kinds = frames.push(Buffer.concat([...encodeMessage(message, DEFAULT_LIMITS.frameBytes)]));
+    return Buffer.concat(kinds.map((kind) => (kind.case === "data" ? kind.value : Buffer.alloc(0))));
+  };
+  const message = (bytes: Uint8Array): Buffer =>
+    framed(toBinary(BytesValueSchema, create(BytesValueSchema, { value: bytes })));
+  const readerOf = (pieces: Uint8Array[], atEnd?: () => void) =>
+    new MessageReader(BytesValueSchema, createAsyncIterable(pieces)[Symbol.asyncIterator](), {
+      maxBytes,
+      ...(atEnd === undefined ? {} : { atEnd }),
+    });
+  const code = (expected: Code) => (error: unknown) => {
+    assert.ok(error instanceof ConnectError, String(error));
+    assert.equal(Code[error.code], Code[expected], error.message);
+    return true;
+  };
+
+  it("gives them as they were written, however their bytes are cut, and copies of nobody's buffer class", async () => {
+    const written = [0, 1, 200, 9_000, 0, 4_000].map((length, index) => bytesOf(length, index + 1));
+    const whole = Buffer.concat(written.map(message));
+    for (let seed = 0; seed < 40; seed++) {
+      const dice = new Dice(seed);
+      const lengths = [1, 4, 5, 6, 700, 9_003, 30_000];
+      let ends = 0;
+      const read: string[] = [];
+      const reader = readerOf(
+        cut(whole, () => lengths[dice.below(lengths.length)] ?? 1),
+        () => ends++,
+      );
+      for await (const { value } of reader) {
+        assert.ok(!Buffer.isBuffer(value), "a slice of it is a copy");
+        read.push(Buffer.from(value).toString("hex"));
+      }
+      assert.deepEqual(
+        read,
+        written.map((bytes) => bytes.toString("hex")),
+        `seed ${seed}`,
+      );
+      assert.equal(ends, 1);
+    }
+  });
+
+  it("only() is the one message, nothing for none, and a refusal for two", async () => {
+    assert.equal((await readerOf([message(Buffer.from("a"))]).only())?.value.length, 1);
+    assert.equal(await readerOf([]).only(), undefined);
+    await assert.rejects(
+      readerOf([message(Buffer.from("a")), message(Buffer.from("b"))]).only(),
+      code(Code.Unimplemented),
+    );
+  });
+
+  it("refuses what is too large before it is whole, compressed, cut off or no such message", async () => {
+    const claimed = Buffer.from([0, 0, 0, 0x27, 0x11]); // 10,001
+    await assert.rejects(readerOf([claimed]).next(), code(Code.ResourceExhausted));
+    await assert.rejects(readerOf([Buffer.from([1, 0, 0, 0, 0])]).next(), code(Code.Internal));
+    await assert.rejects(readerOf([message(Buffer.from("abc")).subarray(0, 7)]).next(), code(Code.InvalidArgument));
+    await assert.rejects(readerOf([Buffer.from([0, 0])]).next(), code(Code.InvalidArgument));
+    await assert.rejects(readerOf([framed(Buffer.from([0xff]))]).next(), code(Code.Internal));
+  });
+
+  it("ends as it is told to, and leaves its source when it is left", async () => {
+    const end = new ConnectError("the status", Code.NotFound);
+    const reader = readerOf([message(Buffer.from("a"))], () => {
+      throw end;
+    });
+    assert.equal((await reader.next()).done, false);
+    await assert.rejects(reader.next(), end);
+    let isLeft = false;
+    const source = {
+      next: async () => ({ done: false as const, value: message(Buffer.from("a")) }),
+      return: async () => {
+        isLeft = true;
+        return { done: true as const, value: undefined };
+      },
+    };
+    for await (const _ of new MessageReader(BytesValueSchema, source, { maxBytes })) break;
+    assert.ok(isLeft);
   });
 });

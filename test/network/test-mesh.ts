@@ -1,12 +1,12 @@
 import { type ConnectRouter, createClient } from "@connectrpc/connect";
 import { ControlService } from "../../gen/mpcwallet/peer/v1/peer_pb.js";
+import type { RouterSetup } from "../../src/network/method-table.js";
 import type { NetworkLimits } from "../../src/network/network-limits.js";
 import type { NetworkEvent } from "../../src/network/network-log.js";
 import type { PeerAddress } from "../../src/network/peer-link.js";
 import { PeerMesh } from "../../src/network/peer-mesh.js";
 import type { PeerVerifier } from "../../src/network/peer-verifier.js";
 import type { TransportCredentials } from "../../src/network/quic-endpoint.js";
-import type { RouterSetup } from "../../src/network/rpc-server.js";
 import { systemClock, systemRandom } from "../../src/node/ambient.js";
 import { TestAuthority, testVerifier } from "./test-certificates.js";
 

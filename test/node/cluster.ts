@@ -11,9 +11,9 @@ import { MessageIdentity } from "../../src/network/identity/message-identity.js"
 import { Roster, rosterEntries } from "../../src/network/identity/roster.js";
 import { loadTlsCredentials } from "../../src/network/identity/tls-credentials.js";
 import type { TrustFiles } from "../../src/network/identity/trust-files.js";
+import type { RouterSetup } from "../../src/network/method-table.js";
 import { PeerMesh } from "../../src/network/peer-mesh.js";
 import type { TransportCredentials } from "../../src/network/quic-endpoint.js";
-import type { RouterSetup } from "../../src/network/rpc-server.js";
 import { systemClock, systemRandom } from "../../src/node/ambient.js";
 import { type Logger, networkLog, processLog } from "../../src/node/log.js";
 import { peerVerifier } from "../../src/node/peer-trust.js";

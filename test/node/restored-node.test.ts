@@ -11,8 +11,8 @@ import { assembleCertificate } from "../../src/consensus/approval-certificate.js
 import type { PeerCalls } from "../../src/coordinator/peer-calls.js";
 import { InvalidInput, Unavailable } from "../../src/crypto/fault.js";
 import type { ChainServer } from "../../src/devnet/chain/server.js";
+import type { RouterSetup } from "../../src/network/method-table.js";
 import type { PeerMesh } from "../../src/network/peer-mesh.js";
-import type { RouterSetup } from "../../src/network/rpc-server.js";
 import { systemClock, systemRandom } from "../../src/node/ambient.js";
 import type { SessionRunner } from "../../src/node/session-pool.js";
 import { EsploraChainSource } from "../../src/storage/chain/esplora.js";

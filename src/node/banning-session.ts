@@ -1,7 +1,7 @@
 import type { Evidence } from "../../gen/mpcwallet/session/v1/session_pb.js";
 import { InvalidInput, PeerFault } from "../crypto/fault.js";
 import type { BanRegister } from "./ban-register.js";
-import type { SessionExchange } from "./session-exchange.js";
+import type { SessionExchange, SessionPlace } from "./session-exchange.js";
 import type { SessionJob, SessionResult, SessionSeat } from "./session-job.js";
 
 /**
@@ -23,11 +23,12 @@ export async function runSession(
   parts: { readonly exchange: SessionExchange; readonly bans: BanRegister },
   job: SessionJob,
   seat: SessionSeat,
-  onRound?: (round: string) => void,
+  /** `place` is of a session that was joined before; its owner leaves it. */
+  { onRound, place }: { readonly onRound?: (round: string) => void; readonly place?: SessionPlace } = {},
 ): Promise<SessionResult> {
   if (job.kind !== "keygen") requireNoneBanned(parts.bans, seat);
   try {
-    return await parts.exchange.run(job, seat, onRound);
+    return await (place === undefined ? parts.exchange.run(job, seat, onRound) : place.run(job, onRound));
   } catch (error) {
     if (error instanceof PeerFault) await parts.bans.accuse(error as PeerFault<Evidence>, seat);
     throw error;

@@ -5,7 +5,7 @@ import {
   LedgerStatementSchema,
 } from "../../gen/mpcwallet/witness/v1/witness_pb.js";
 import type { Clock } from "../crypto/ambient.js";
-import { PeerSilent, Unavailable } from "../crypto/fault.js";
+import { Unavailable } from "../crypto/fault.js";
 import type { LedgerPosition, OneUseLedger } from "../storage/one-use-ledger.js";
 import { BoundedCalls } from "../wallet/bounded-calls.js";
 import { isStatementOf, positionOf, signStatement } from "./ledger-statement.js";
@@ -28,7 +28,7 @@ export interface LedgerWitnessOptions {
   readonly members: readonly { readonly nodeId: string; readonly role: "node" | "coordinator" }[];
   /** How long a node that was started waits for its witnesses before it burns what it has. */
   readonly confirmationMs: number;
-  /** How long a signer waits for the word of another. */
+  /** How long a member has for one answer. */
   readonly answerTimeoutMs: number;
 }
 
@@ -45,15 +45,11 @@ export interface LedgerWitnessDependencies {
 }
 
 /** A passage from the take of an item to the share that is made of it. */
-export interface WitnessedTake {
-  /**
-   * Resolves when every one of the other signers remembers durably that this ledger is past the take. Only then may a
-   * share leave.
-   *
-   * @throws PeerSilent "ledger-unwitnessed" with the signers that did not say so in time
-   * @throws Unavailable "ledger-behind": the ledger turned out to be an old copy; the item must not be used
-   */
-  witnessed(): Promise<void>;
+export interface LedgerPassage {
+  /** The item is taken: all members are told soon that this ledger is past it. */
+  tell(): void;
+  /** @throws Unavailable "ledger-behind": the ledger turned out to be an old copy; the item must not be used */
+  requireNewest(): Promise<void>;
 }
 
 export type BurnReason = "ledger-behind" | "ledger-unconfirmed" | "ledger-damaged";
@@ -69,19 +65,12 @@ interface Listener {
   cancelLater: (() => void) | undefined;
   /** The burning that it was told of. */
   knowsBurn: LedgerBurnFacts | undefined;
-  waiters: Waiter[];
-}
-
-interface Waiter {
-  readonly sequence: bigint;
-  readonly resolve: () => void;
-  readonly reject: (error: unknown) => void;
 }
 
 type LedgerBurnFacts = Omit<LedgerBurn, "$typeName">;
 
 const FIRST_RETRY_MS = 500;
-/** Members that no share waits for are told of many takes at once. */
+/** Members are told of many takes at once. */
 const UNHURRIED_MS = 1_000;
 /** While a confirmation is waited for. */
 const EARLY_RETRY_MS = 1_000;
@@ -138,7 +127,6 @@ export class LedgerWitness {
           isTelling: false,
           cancelLater: undefined,
           knowsBurn: undefined,
-          waiters: [],
         },
       ]),
     );
@@ -170,57 +158,38 @@ export class LedgerWitness {
   }
 
   /** To be called before an item is taken, so that nothing that is learned of the ledger in between is missed. */
-  attend(coSigners: readonly string[]): WitnessedTake {
+  attend(): LedgerPassage {
     const generation = this.#generation;
     return {
-      witnessed: async () => {
-        const { sequence } = this.#parts.ledger.position();
-        const told = this.#tellAll(sequence, coSigners);
-        const outcomes = await Promise.allSettled(told);
+      tell: () => this.#tellAll(this.#parts.ledger.position().sequence),
+      requireNewest: async () => {
         await this.#judging;
         if (generation !== this.#generation) {
           throw new Unavailable("ledger-behind", "this node's ledger is an old copy; its pool was burned");
-        }
-        const silent = coSigners.filter((_, index) => outcomes[index]?.status === "rejected");
-        if (silent.length > 0) {
-          throw new PeerSilent("ledger-unwitnessed", "signers did not say that they remember this take", silent);
         }
       },
     };
   }
 
-  /**
-   * Tells members that the ledger has come this far: those that are waited for at once, the others a little later. The
-   * promises are of those that are waited for.
-   */
-  #tellAll(sequence: bigint, awaited: readonly string[]): Promise<void>[] {
+  /** Tells members within a moment that the ledger has come this far. */
+  #tellAll(sequence: bigint): void {
     for (const listener of this.#listeners.values()) {
       if (listener.wanted < sequence) listener.wanted = sequence;
-      if (!awaited.includes(listener.nodeId)) this.#tellLater(listener, { delayMs: UNHURRIED_MS });
+      this.#tellLater(listener, { delayMs: UNHURRIED_MS });
     }
-    return awaited.map((nodeId) => {
-      const listener = this.#listeners.get(nodeId);
-      if (listener === undefined) return Promise.reject(new Unavailable("peer-unknown", "no such member", { nodeId }));
-      if (isToldOf(listener, sequence)) return Promise.resolve();
-      const told = new Promise<void>((resolve, reject) => listener.waiters.push({ sequence, resolve, reject }));
-      void this.#tell(listener);
-      return told;
-    });
   }
 
-  /** One call to a member at a time; what comes up meanwhile goes with the next, at once if it is waited for. */
+  /** One call to a member at a time; what comes up meanwhile goes with the next. */
   async #tell(listener: Listener, retryMs = FIRST_RETRY_MS): Promise<void> {
     if (listener.isTelling) return;
     listener.cancelLater?.();
     listener.cancelLater = undefined;
     listener.isTelling = true;
     try {
-      do await this.#tellOnce(listener);
-      while (!this.#stop.signal.aborted && listener.waiters.length > 0);
+      await this.#tellOnce(listener);
       listener.isTelling = false;
       if (!isToldOf(listener, listener.wanted)) this.#tellLater(listener, { delayMs: UNHURRIED_MS });
     } catch (error) {
-      for (const waiter of listener.waiters.splice(0)) waiter.reject(error);
       listener.isTelling = false;
       this.#parts.log.debug({ event: "ledger-untold", member: listener.nodeId, err: error });
       this.#tellLater(listener, { delayMs: retryMs, retryMs: Math.min(2 * retryMs, LAST_RETRY_MS) });
@@ -247,16 +216,11 @@ export class LedgerWitness {
     if (furthest === undefined) throw new Unavailable("witness-empty", `${nodeId} remembers nothing`, { nodeId });
     listener.knowsBurn = burn ?? listener.knowsBurn;
     if (!equals(LedgerStatementSchema, furthest, statement)) await this.#learn(nodeId, furthest);
-    if (generation !== this.#generation) return; // the ledger went on beyond what the member remembers: tell it that
+    if (generation !== this.#generation) return; // the ledger went on beyond what the member remembers: it is told next
     if (positionOf(furthest).sequence < position.sequence) {
       throw new Unavailable("witness-forgetful", `${nodeId} does not remember what it was told`, { nodeId });
     }
     listener.told = position;
-    listener.waiters = listener.waiters.filter((waiter) => {
-      if (!isToldOf(listener, waiter.sequence)) return true;
-      waiter.resolve();
-      return false;
-    });
   }
 
   /** Asks one member until it has answered: one that comes back after hours may be the only one who knows. */
@@ -336,7 +300,7 @@ export class LedgerWitness {
         : "too few peers could say that this ledger is the newest: its pool is burned",
     );
     this.#note(reason, burned);
-    this.#tellAll(ledger.position().sequence, []);
+    this.#tellAll(ledger.position().sequence);
     for (const listener of this.#listeners.values()) void this.#tell(listener);
   }
 

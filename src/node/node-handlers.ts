@@ -32,6 +32,7 @@ import {
   takePresignatures,
 } from "./presignature-handlers.js";
 import type { PrimePoolProgress } from "./prime-pool.js";
+import type { SessionPlace } from "./session-exchange.js";
 import type { SessionSeat, SigningJob } from "./session-job.js";
 import type { ShareChanges } from "./share-changes.js";
 import { walletChangeHandlers } from "./wallet-change-handlers.js";
@@ -174,9 +175,9 @@ function schemeOf(scheme: SchemeMessage): Scheme {
 
 /**
  * Takes part in signing. The three conditions of the invariant stand here in order: the guard has checked the payment
- * itself and holds a certificate with this node's own vote; what was made ahead is used up on disk before the session
- * begins that computes shares from it, and whatever comes of the session, it never comes back. Nonces that FROST draws
- * in the session itself die with it.
+ * itself and holds a certificate with this node's own vote; what was made ahead is used up on disk, here and at every
+ * other signer, before the session begins that computes shares from it, and whatever comes of the session, it never
+ * comes back. Nonces that FROST draws in the session itself die with it.
  */
 async function signPayment(parts: NodeHandlerParts, request: SignPaymentRequest) {
   const { proposal, certificate, sessionId, signers, presignatureIds: ids } = request;
@@ -194,21 +195,28 @@ async function signPayment(parts: NodeHandlerParts, request: SignPaymentRequest)
   if (wallet.scheme === "frost" && ids.length === 0) {
     return await runSigning(parts, signingJob(wallet, { items, authorization, taken: [] }), seat);
   }
-  const names = seat.parties.map(({ nodeId }) => nodeId);
-  const passage = parts.witness.attend(names.filter((nodeId) => nodeId !== parts.nodeId));
-  const taken = await takePresignatures(parts.ledger, { wallet, signers: names, ids, inputs: items.length });
+  const place = parts.exchange.join(wallet.scheme === "frost" ? "frost-sign" : "cggmp24-sign", seat, ids);
   try {
-    await passage.witnessed();
-    return await runSigning(parts, signingJob(wallet, { items, authorization, taken }), seat);
-  } catch (error) {
-    const failed = taken.map((item) => parts.ledger.fail(item, "signing failed"));
-    for (const outcome of await Promise.allSettled(failed)) {
-      if (outcome.status === "rejected")
-        parts.log.warn({ err: outcome.reason }, "a failed signing is recorded as a used one");
+    const passage = parts.witness.attend();
+    const names = seat.parties.map(({ nodeId }) => nodeId);
+    const taken = await takePresignatures(parts.ledger, { wallet, signers: names, ids, inputs: items.length });
+    try {
+      passage.tell();
+      await place.takeTogether();
+      await passage.requireNewest();
+      return await runSigning(parts, signingJob(wallet, { items, authorization, taken }), seat, place);
+    } catch (error) {
+      const failed = taken.map((item) => parts.ledger.fail(item, "signing failed"));
+      for (const outcome of await Promise.allSettled(failed)) {
+        if (outcome.status === "rejected")
+          parts.log.warn({ err: outcome.reason }, "a failed signing is recorded as a used one");
+      }
+      throw error;
+    } finally {
+      for (const { secret } of taken) secret.erase();
     }
-    throw error;
   } finally {
-    for (const { secret } of taken) secret.erase();
+    place.leave();
   }
 }
 
@@ -246,8 +254,8 @@ function signingJob(
   return { kind: "frost-sign", keyShare, items, authorization };
 }
 
-async function runSigning(parts: NodeHandlerParts, job: SigningJob, seat: SessionSeat) {
-  const result = await runSession(parts, job, seat);
+async function runSigning(parts: NodeHandlerParts, job: SigningJob, seat: SessionSeat, place?: SessionPlace) {
+  const result = await runSession(parts, job, seat, place === undefined ? {} : { place });
   if (result.kind !== job.kind) throw new Bug("a signing has signatures");
   return { signatures: [...result.signatures], evidence: [] };
 }

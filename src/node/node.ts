@@ -57,6 +57,8 @@ export interface NodeOptions {
   readonly presignatureLifetimeMs: number;
   /** How long a started node waits for peers to say that its ledger is the newest, before it burns its pool. */
   readonly ledgerConfirmationMs: number;
+  /** How long a signer waits for the others to say that they have used up their parts. */
+  readonly takePatienceMs: number;
   /** Longest time between a payment request's creation and its expiry. */
   readonly maxRequestWindowMs: number;
   /** How far a client's clock may run ahead. */
@@ -127,7 +129,13 @@ export class MpcNode {
       return mesh;
     };
     const exchange = new SessionExchange(
-      { patienceMs: 5_000, maxWaiting: 1_024, linkCapacity: 256, rememberedSessions: 100_000 },
+      {
+        patienceMs: 5_000,
+        maxWaiting: 1_024,
+        linkCapacity: 256,
+        rememberedSessions: 100_000,
+        takePatienceMs: options.takePatienceMs,
+      },
       {
         pool: dependencies.sessions,
         clock,

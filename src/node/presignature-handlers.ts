@@ -74,7 +74,7 @@ export async function generateAuxInfo(parts: PresignatureParts, { sessionId, wal
   // Out of the store before they are used: primes that a peer has seen a modulus of serve no other wallet.
   const job = { kind: "aux-info" as const, keyShare, profile: security, primes: await primes.take() };
   const progress = parts.auxInfoBoard.follow(walletId, auxInfo.rounds);
-  const result = await runSession(parts, job, seat, progress.onRound).finally(progress.end);
+  const result = await runSession(parts, job, seat, { onRound: progress.onRound }).finally(progress.end);
   if (result.kind !== "aux-info") throw new Bug("an aux-info session has aux info");
   const { epochId } = result;
   await shares.keepAuxInfo(wallet, result);

@@ -12,6 +12,7 @@ import { Bug, InvalidInput, Unavailable } from "../crypto/fault.js";
 import { FrameQueue } from "./frame-queue.js";
 import type { SessionJob, SessionResult, SessionSeat } from "./session-job.js";
 import type { SessionHandle, SessionRunner } from "./session-pool.js";
+import { TakeRoll } from "./take-roll.js";
 
 /** Opens one stream to a peer; ends or fails with the signal. */
 export type OpenExchange = (
@@ -29,15 +30,34 @@ export interface SessionExchangeOptions {
   readonly linkCapacity: number;
   /** Session ids remembered after their end, so that none runs twice. */
   readonly rememberedSessions: number;
+  /** How long a signer waits for the others to say that they have used up their parts. */
+  readonly takePatienceMs: number;
 }
 
-/** A session that runs here, with a queue of frames for each peer. */
+/** A session that this node has joined: its streams to the peers are being opened. To be left in the end. */
+export interface SessionPlace {
+  /**
+   * Tells the peers that this node has used up its part of the items that it joined with, durably, and resolves when all
+   * of them have said the same. Only then may anything leave that depends on the items: one peer that has used its part
+   * for another session before says no such thing, whatever this node or the coordinator has forgotten.
+   *
+   * @throws what `TakeRoll.complete` throws
+   */
+  takeTogether(): Promise<void>;
+  /** Runs this node's part to its end. @throws what the session throws */
+  run(job: SessionJob, onRound?: (round: string) => void): Promise<SessionResult>;
+  leave(): void;
+}
+
+/** A session that was joined here, with a queue of frames for each peer. */
 interface Live {
   readonly kind: SessionJob["kind"];
   readonly seat: SessionSeat;
   readonly links: ReadonlyMap<number, FrameQueue<SessionFrame>>;
-  readonly handle: SessionHandle;
   readonly attached: Set<number>;
+  readonly roll: TakeRoll | undefined;
+  /** Resolves with undefined when the session is left before it ran. */
+  readonly handle: Promise<SessionHandle | undefined>;
 }
 
 const keyOf = (sessionId: Uint8Array): string => Buffer.from(sessionId).toString("hex");
@@ -72,32 +92,67 @@ export class SessionExchange {
 
   /** Runs this node's part of a session to its end. @throws InvalidInput `session-reused`, and what the session throws */
   async run(job: SessionJob, seat: SessionSeat, onRound?: (round: string) => void): Promise<SessionResult> {
+    const place = this.join(job.kind, seat);
+    try {
+      return await place.run(job, onRound);
+    } finally {
+      place.leave();
+    }
+  }
+
+  /**
+   * Begins a session with its peers: the streams are opened while this node still prepares its part. `takes` are the ids
+   * of the one-use items that it is about to use up, for a session that signs with such.
+   *
+   * @throws InvalidInput `session-reused`
+   */
+  join(kind: SessionJob["kind"], seat: SessionSeat, takes?: readonly Uint8Array[]): SessionPlace {
     const key = keyOf(seat.sessionId);
     if (this.#live.has(key) || this.#ended.has(key)) {
       throw new InvalidInput("session-reused", "a session id is used once", { sessionId: key });
     }
     const peers = seat.parties.filter(({ id }) => id !== seat.self);
     const links = new Map(peers.map(({ id }) => [id, new FrameQueue<SessionFrame>(this.#options.linkCapacity)]));
-    const stop = new AbortController();
-    const handle = this.#pool.run(job, seat, {
-      send: (to, bytes) => {
-        const frame = create(SessionFrameSchema, { kind: { case: "envelope", value: bytes } });
-        for (const [id, link] of links) if (to === 0 || to === id) link.push(frame);
-      },
-      ...(onRound === undefined ? {} : { onRound }),
+    const sendAll = (frame: SessionFrame): void => {
+      for (const link of links.values()) link.push(frame);
+    };
+    const roll = takes === undefined ? undefined : new TakeRoll({ takes, peers }, this.#clock);
+    let begin = (_: SessionHandle | undefined): void => {};
+    const handle = new Promise<SessionHandle | undefined>((resolve) => {
+      begin = resolve;
     });
-    const live: Live = { kind: job.kind, seat, links, handle, attached: new Set() };
+    const stop = new AbortController();
+    const live: Live = { kind, seat, links, attached: new Set(), roll, handle };
     this.#live.set(key, live);
     for (const { id, nodeId } of peers) if (id > seat.self) void this.#dial(live, { id, nodeId }, stop.signal);
     for (const wake of this.#waiting.get(key) ?? []) wake(live);
-    try {
-      return await handle.result;
-    } finally {
-      this.#remember(key);
-      for (const link of links.values()) link.end();
-      // What is still queued goes out before the streams are cut.
-      this.#clock.after(1_000, () => stop.abort());
-    }
+    return {
+      takeTogether: async () => {
+        if (takes === undefined || roll === undefined) throw new Bug("a session that takes nothing");
+        sendAll(create(SessionFrameSchema, { kind: { case: "take", value: { itemIds: [...takes] } } }));
+        await roll.complete(this.#options.takePatienceMs);
+      },
+      run: async (job, onRound) => {
+        const running = this.#pool.run(job, seat, {
+          send: (to, bytes) => {
+            const frame = create(SessionFrameSchema, { kind: { case: "envelope", value: bytes } });
+            if (to === 0) sendAll(frame);
+            else links.get(to)?.push(frame);
+          },
+          ...(onRound === undefined ? {} : { onRound }),
+        });
+        begin(running);
+        return await running.result;
+      },
+      leave: () => {
+        if (this.#live.get(key) !== live) return;
+        begin(undefined);
+        this.#remember(key);
+        for (const link of links.values()) link.end();
+        // What is still queued goes out before the streams are cut.
+        this.#clock.after(1_000, () => stop.abort());
+      },
+    };
   }
 
   /** Serves a stream that a peer with a lower index opened. */
@@ -139,13 +194,16 @@ export class SessionExchange {
   async #feed(live: Live, party: number, frames: AsyncIterable<ExchangeRequest | ExchangeResponse>): Promise<void> {
     try {
       for await (const { frame } of frames) {
-        if (frame?.kind.case === "envelope") live.handle.receive(frame.kind.value);
+        if (frame?.kind.case === "take") live.roll?.heard(party, frame.kind.value.itemIds);
+        // Envelopes of a peer that is ahead wait in its stream until the session runs here.
+        else if (frame?.kind.case === "envelope") (await live.handle)?.receive(frame.kind.value);
       }
     } catch {
       // Why the stream broke is in the transport's log; for the session it is a party that went away.
     }
     // A party that has ended its stream sends no more, whether it is done or gone.
-    live.handle.lost(party);
+    live.roll?.lost(party);
+    (await live.handle)?.lost(party);
   }
 
   async #find(key: string, signal: AbortSignal): Promise<Live> {

@@ -92,6 +92,8 @@ export async function startNode(configuration: NodeConfiguration, environment: E
         // One age for the whole ledger: neither kind gets older than its own bound.
         presignatureLifetimeMs: Math.min(cggmp24.poolLifetimeMs, frost.poolLifetimeMs),
         ledgerConfirmationMs: storage.ledgerConfirmationMs,
+        // It is a round like another.
+        takePatienceMs: frost.roundTimeoutMs,
         maxRequestWindowMs: consensus.requestMaxWindowMs,
         clockSkewMs: consensus.clockSkewMs,
         trustReloadIntervalMs: security.trustReloadIntervalMs,

@@ -46,7 +46,7 @@ class WireLog {
     };
   }
 
-  /** A peer that notes what it is sent, says that it remembers whatever it is told, and tells nobody. */
+  /** A peer that notes what it is sent, says that it used up and remembers whatever it is told, and tells nobody. */
   get liar(): RouterSetup {
     const log = this;
     return (router) =>
@@ -56,9 +56,9 @@ class WireLog {
             let sessionId = "";
             for await (const { frame } of requests) {
               if (frame?.kind.case === "opening") sessionId = hex(frame.kind.value.sessionId);
+              else if (frame?.kind.case === "take") yield { frame };
               else log.sessions.add(sessionId);
             }
-            yield* [];
           },
         })
         .service(WitnessService, {
@@ -229,6 +229,41 @@ describe("nodes that were restored from a backup, 3 of 5", () => {
     const [fresh] = await presign(1);
     const { codes } = await insist(parties.slice(0, 3), voted, fresh);
     assert.deepEqual(codes, ["signed", "signed", "signed"]);
+  });
+
+  it("one restored node gives nothing although everybody forgot its ledger: its co-signers use nothing up twice", async () => {
+    const [first, second, fresh] = await presign(3);
+    await stop(["node-1"]);
+    rmSync(backup("node-1"), { recursive: true });
+    cpSync(folder("node-1"), backup("node-1"), { recursive: true });
+    await start(["node-1"]);
+    await confirmed(["node-1"]);
+    for (const [id, amountSat] of [
+      [first, 210_000n],
+      [second, 220_000n],
+    ] as const) {
+      const { codes } = await insist(parties.slice(0, 3), await approve(1, amountSat), id);
+      assert.deepEqual(codes, ["signed", "signed", "signed"]);
+    }
+    await stop(parties);
+    restore("node-1");
+    for (const nodeId of parties) rmSync(join(folder(nodeId), "witness"), { recursive: true });
+    await start(parties);
+    await confirmed(parties);
+    assert.equal((await ledgerOf("node-1")).available, 3, "node-1 does not know better");
+    const voted = await approve(1, 230_000n);
+    const sign = async (ids: readonly (Uint8Array | undefined)[]): Promise<readonly string[]> => {
+      const { sessionId } = orderOf(voted, fresh);
+      const outcomes = await Promise.allSettled(
+        ids.map((id, index) => calls.sign(parties[index] ?? "", { ...orderOf(voted, id), sessionId }, timeout())),
+      );
+      nobodyReceived([hex(sessionId)]);
+      return outcomes.map((outcome) => (outcome.status === "rejected" ? String(outcome.reason.code) : "signed"));
+    };
+    const refused = await sign([first, first, first]);
+    assert.deepEqual(refused, ["take-unconfirmed", "presignature-unknown", "presignature-unknown"]);
+    // Nor does a coordinator that gives the others one that they have.
+    assert.equal((await sign([second, fresh, fresh]))[0], "take-differs");
   });
 
   it("a ledger folder that was deleted counts as behind, and its successor is believed", async () => {

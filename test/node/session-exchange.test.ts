@@ -45,7 +45,7 @@ describe("sessions between nodes, in worker threads", () => {
         { clock: systemClock },
       );
       const exchange = new SessionExchange(
-        { patienceMs: 1_000, maxWaiting: 8, linkCapacity: 64, rememberedSessions: 100 },
+        { patienceMs: 1_000, maxWaiting: 8, linkCapacity: 64, rememberedSessions: 100, takePatienceMs: 1_000 },
         {
           pool,
           clock: systemClock,
@@ -122,6 +122,90 @@ describe("sessions between nodes, in worker threads", () => {
       assert.ok(outcome.status === "rejected" && outcome.reason instanceof PeerSilent);
       assert.deepEqual(outcome.reason.silent, ["node-3"]);
     }
+  });
+
+  describe("that sign with what was made ahead", () => {
+    const item = (fill: number): Uint8Array => new Uint8Array(32).fill(fill);
+    const join = (id: number, sessionId: Uint8Array, takes: readonly Uint8Array[]) => {
+      const node = nodes.get(nodeId(id));
+      assert.ok(node !== undefined);
+      return node.exchange.join("keygen", seat(id, sessionId), takes);
+    };
+
+    it("begin when all have said that they used the same up, however far apart", async () => {
+      const sessionId = systemRandom.bytes(16);
+      const places = [1, 2, 3].map((id) => join(id, sessionId, [item(7), item(8)]));
+      let begun = 0;
+      const results = places.map(async (place, index) => {
+        await new Promise((resolve) => setTimeout(resolve, 150 * index));
+        if (index === 2) assert.equal(begun, 0, "the last one has not said it yet");
+        await place.takeTogether();
+        begun++;
+        // Those that are ahead send envelopes to those that have not begun.
+        await new Promise((resolve) => setTimeout(resolve, 100 * index));
+        return await place.run(keygenJob).finally(() => place.leave());
+      });
+      assert.deepEqual(
+        (await Promise.all(results)).map(({ kind }) => kind),
+        ["keygen", "keygen", "keygen"],
+      );
+    });
+
+    it("do not begin when one says nothing: it is named", async () => {
+      const sessionId = systemRandom.bytes(16);
+      const places = [1, 2, 3].map((id) => join(id, sessionId, [item(7)]));
+      const outcomes = await Promise.allSettled(places.slice(0, 2).map((place) => place.takeTogether()));
+      for (const place of places) place.leave();
+      for (const outcome of outcomes) {
+        assert.ok(outcome.status === "rejected" && outcome.reason instanceof PeerSilent);
+        assert.deepEqual([outcome.reason.code, outcome.reason.silent], ["take-unconfirmed", ["node-3"]]);
+      }
+    });
+
+    it("do not begin when one has left, which is known before the time is over", async () => {
+      const sessionId = systemRandom.bytes(16);
+      const [first, second, third] = [1, 2, 3].map((id) => join(id, sessionId, [item(7)]));
+      assert.ok(first !== undefined && second !== undefined && third !== undefined);
+      const startedMs = performance.now();
+      const outcomes = Promise.allSettled([first.takeTogether(), second.takeTogether()]);
+      third.leave();
+      for (const outcome of await outcomes) {
+        assert.ok(outcome.status === "rejected" && outcome.reason instanceof PeerSilent);
+        assert.deepEqual(outcome.reason.silent, ["node-3"]);
+      }
+      assert.ok(performance.now() - startedMs < 950);
+      for (const place of [first, second]) place.leave();
+    });
+
+    for (const [what, takes] of [
+      ["another item", [item(9)]],
+      ["one more", [item(7), item(9)]],
+      ["none", []],
+      ["a truncated id", [item(7).subarray(1)]],
+    ] as const) {
+      it(`do not begin when one was told to use ${what}`, async () => {
+        const sessionId = systemRandom.bytes(16);
+        const places = [join(1, sessionId, [item(7)]), join(2, sessionId, [item(7)]), join(3, sessionId, takes)];
+        const outcomes = await Promise.allSettled(places.map((place) => place.takeTogether()));
+        for (const place of places) place.leave();
+        for (const outcome of outcomes) {
+          assert.ok(outcome.status === "rejected" && outcome.reason instanceof InvalidInput, String(outcome.status));
+          assert.equal(outcome.reason.code, "take-differs");
+        }
+      });
+    }
+
+    it("run once: what was said in a session that was left counts in no other", async () => {
+      const sessionId = systemRandom.bytes(16);
+      const places = [1, 2, 3].map((id) => join(id, sessionId, [item(7)]));
+      await Promise.all(places.map((place) => place.takeTogether()));
+      places[0]?.leave();
+      assert.throws(
+        () => join(1, sessionId, [item(7)]),
+        (fault) => fault instanceof InvalidInput && fault.code === "session-reused",
+      );
+      for (const place of places) place.leave();
+    });
   });
 
   it("refuses a threshold out of range, a signer too few, and a stream for an unknown session", async () => {

@@ -117,6 +117,7 @@ export async function startTestNode(setup: TestNodeSetup, parts: TestNodeParts):
       version: "test",
       security: "security112",
       presignatureLifetimeMs: 3_600_000,
+      takePatienceMs: 3_000,
       ledgerConfirmationMs: parts.ledgerConfirmationMs ?? 30_000,
       maxRequestWindowMs: 3_600_000,
       clockSkewMs: 5_000,

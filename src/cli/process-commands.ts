@@ -1,6 +1,7 @@
 import type { Command } from "commander";
 import { coordinatorConfigurationSchema } from "../coordinator/configuration.js";
 import { InvalidInput } from "../crypto/fault.js";
+import { keepCompiledCode } from "../node/compiled-code.js";
 import { nodeConfigurationSchema } from "../node/configuration.js";
 import type { statePassphrase } from "../node/start.js";
 import type { SecretBytes } from "../storage/secret-bytes.js";
@@ -18,6 +19,7 @@ export function addProcessCommands(program: Command, terminal: Terminal): void {
       const configuration = await loadConfiguration(config, nodeConfigurationSchema);
       // Loaded when needed: the other commands start four times as fast without QUIC and databases.
       const { startNode } = await import("../node/start.js");
+      keepCompiledCode();
       const started = await startNode(configuration, terminal.environment);
       const told = untilToldToStop();
       terminal.print(JSON.stringify({ event: "ready", nodeId: started.nodeId, port: started.port }));
@@ -57,6 +59,7 @@ export function addProcessCommands(program: Command, terminal: Terminal): void {
     .action(async ({ config }: { readonly config: string }) => {
       const configuration = await loadConfiguration(config, coordinatorConfigurationSchema);
       const { startCoordinator } = await import("../coordinator/start.js");
+      keepCompiledCode();
       const started = await startCoordinator(configuration, terminal.environment);
       const { nodeId, gatewayPort } = started.coordinator;
       const told = untilToldToStop();

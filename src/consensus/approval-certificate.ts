@@ -57,9 +57,20 @@ export type CertificateVerdict =
   | { readonly valid: true; readonly voters: readonly string[] }
   | { readonly valid: false; readonly refusal: Refusal<CertificateRefusalCode> };
 
-/** Approvals in the order of their voters' names, so that equal ballots make equal certificates. */
-export function assembleCertificate(ballots: Iterable<Ballot>): ApprovalCertificate {
-  const approvals = [...ballots].filter((ballot) => ballot.verdict === Verdict.APPROVE);
+/**
+ * Approvals in the order of their voters' names, so that equal ballots make equal certificates: all of them, or the
+ * signers' and as many others as are needed. Each signer verifies every ballot that it is shown.
+ */
+export function assembleCertificate(
+  ballots: Iterable<Ballot>,
+  enough?: { readonly signers: readonly string[]; readonly needed: number },
+): ApprovalCertificate {
+  let approvals = [...ballots].filter((ballot) => ballot.verdict === Verdict.APPROVE);
+  if (enough !== undefined) {
+    const signing = approvals.filter(({ voter }) => enough.signers.includes(voter));
+    const others = approvals.filter(({ voter }) => !enough.signers.includes(voter));
+    approvals = [...signing, ...others.slice(0, Math.max(0, enough.needed - signing.length))];
+  }
   approvals.sort((a, b) => (a.voter < b.voter ? -1 : 1));
   return create(ApprovalCertificateSchema, { ballots: approvals });
 }

@@ -159,10 +159,8 @@ export async function callPeer<T>(
   signal: AbortSignal | undefined,
   call: (own: AbortSignal) => Promise<T>,
 ): Promise<T> {
-  // Connect never takes its listener off a signal, so a long-lived one must not be given to it.
-  const own = AbortSignal.any(signal === undefined ? [] : [signal]);
   try {
-    return await call(own);
+    return await call(signal ?? new AbortController().signal);
   } catch (error) {
     signal?.throwIfAborted();
     throw faultFromWire(error, nodeId);

@@ -211,8 +211,8 @@ export const protocolsSection = () =>
       frost: z
         .strictObject({
           ...pool,
-          // Nonces made ahead save a round, but their use has to be witnessed, which is one: both take as long, and a
-          // session that draws its own costs less.
+          // Nonces made ahead save a round, but before it all signers tell each other that theirs are used up: both take
+          // as long, and a session that draws its own costs no writes.
           poolTarget: count(0, 10_000).default(0),
           // A round takes milliseconds; three seconds after it began, the missing party is down and others sign.
           roundTimeoutMs: ms(100, 10 * MINUTE_MS).default(3_000),

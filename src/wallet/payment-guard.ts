@@ -1,7 +1,10 @@
+import { toBinary } from "@bufbuild/protobuf";
+import { sha256 } from "@noble/hashes/sha2.js";
 import {
   type ApprovalCertificate,
   type Ballot,
   type PaymentProposal,
+  PaymentProposalSchema,
   Verdict,
 } from "../../gen/mpcwallet/consensus/v1/consensus_pb.js";
 import { REPLAY_WINDOW_MS, verifyCertificate } from "../consensus/approval-certificate.js";
@@ -57,7 +60,7 @@ export interface GuardDependencies {
 
 export type ProposalReason = "proposal-expired" | "proposal-expiry-too-far" | "policy-version-differs";
 
-/** Checked payments that are remembered between vote and signature; a certificate lives a minute. */
+/** Approved payments that are remembered between vote and signature; a certificate lives a minute. */
 const REMEMBERED_MAX = 1024;
 
 interface Opened {
@@ -67,17 +70,21 @@ interface Opened {
   readonly digest: Uint8Array;
 }
 
-interface Remembered {
+/** A payment that this process approved: checked, and its vote on disk. */
+interface Approved {
   readonly payment: CheckedPayment;
+  /** Of the proposal or of its request, whichever is first. */
   readonly expiresAtMs: number;
 }
 
 const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString("hex");
+/** Of a proposal's every byte, the request's signature and unknown fields among them. */
+const nameOf = (proposal: PaymentProposal): string => hex(sha256(toBinary(PaymentProposalSchema, proposal)));
 
 export class PaymentGuard {
   readonly #options: GuardOptions;
   readonly #parts: GuardDependencies;
-  readonly #checked = new Map<string, Remembered>();
+  readonly #approved = new Map<string, Approved>();
   /**
    * The last vote of each wallet. The decision and its record are one step: two votes that overlap could both pass a
    * daily limit, or approve two transactions for one request.
@@ -117,18 +124,18 @@ export class PaymentGuard {
    * Rejects with `InvalidInput`: the certificate's refusal code, "not-approved-here", or those of `vote`.
    */
   async authorize(proposal: PaymentProposal, certificate: ApprovalCertificate): Promise<CheckedPayment> {
-    const opened = this.#open(proposal);
-    const { wallet, request, digest } = opened;
-    const payment = await this.#recheck(proposal, opened);
+    const approved = this.#approvedHere(proposal);
+    const payment = approved ?? (await this.#recheck(proposal));
+    const { account, threshold, roster } = this.#wallet(payment.walletId);
     const verdict = verifyCertificate(
       certificate,
       {
-        walletId: wallet.account.walletId,
+        walletId: account.walletId,
         proposalDigest: payment.proposalDigest,
         policyVersion: this.#parts.policy().version,
         expiresAtMs: proposal.expiresAtMs,
-        threshold: wallet.threshold,
-        roster: wallet.roster,
+        threshold,
+        roster,
         banned: this.#parts.banned(),
         nowMs: this.#parts.clock.nowMs(),
         ownNodeId: this.#options.nodeId,
@@ -138,23 +145,23 @@ export class PaymentGuard {
     if (!verdict.valid) throw refused(verdict.refusal);
     // The own ballot in the certificate proves the approval; its record proves that this node still remembers it,
     // which a node that was restored from an old backup does not.
-    const approved = await this.#parts.votes.approvedRequest(request.requestId);
-    if (approved?.transactions.some(({ txid }) => txid === payment.txid) !== true) {
-      throw new InvalidInput("not-approved-here", "this node has no record of its approval", { digest: hex(digest) });
+    if (approved !== undefined) return approved;
+    const record = await this.#parts.votes.approvedRequest(payment.requestId);
+    if (record?.transactions.some(({ txid }) => txid === payment.txid) !== true) {
+      const digest = hex(payment.proposalDigest);
+      throw new InvalidInput("not-approved-here", "this node has no record of its approval", { digest });
     }
     return payment;
   }
 
   #open(proposal: PaymentProposal): Opened {
-    const { authorities, maxRequestWindowMs, clockSkewMs, nodeId } = this.#options;
+    const { authorities, maxRequestWindowMs, clockSkewMs } = this.#options;
     if (proposal.request === undefined) throw new InvalidInput("request-malformed", "the proposal has no request");
     const rules = { authorities, nowMs: this.#parts.clock.nowMs(), maxWindowMs: maxRequestWindowMs, clockSkewMs };
     const verdict = verifyPaymentRequest(proposal.request, rules, this.#parts.verify);
     if (!verdict.valid) throw refused(verdict.refusal);
     const { request } = verdict;
-    const wallet = this.#parts.wallet(request.walletId);
-    if (wallet === undefined) throw new InvalidInput("wallet-unknown", "this node has no share of the wallet");
-    if (!wallet.roster.has(nodeId)) throw new InvalidInput("not-a-party", "this node is no party of the wallet");
+    const wallet = this.#wallet(request.walletId);
     const proposed = decodeProposedTransaction(proposal.psbt);
     if (proposed === undefined) throw new InvalidInput("psbt-malformed", "the PSBT does not decode");
     const digest = claimedProposalDigest(proposed, {
@@ -164,6 +171,15 @@ export class PaymentGuard {
       expiresAtMs: proposal.expiresAtMs,
     });
     return { wallet, request, proposed, digest };
+  }
+
+  #wallet(walletId: string): GuardedWallet {
+    const wallet = this.#parts.wallet(walletId);
+    if (wallet === undefined) throw new InvalidInput("wallet-unknown", "this node has no share of the wallet");
+    if (!wallet.roster.has(this.#options.nodeId)) {
+      throw new InvalidInput("not-a-party", "this node is no party of the wallet");
+    }
+    return wallet;
   }
 
   #proposalReasons(proposal: PaymentProposal): ProposalReason[] {
@@ -222,7 +238,7 @@ export class PaymentGuard {
       changeIndex: payment.changeIndex,
     };
     await votes.record({ ballot, approved: withApproval(known, approval, transaction) });
-    this.#remember(payment, Number(proposal.expiresAtMs));
+    this.#remember(proposal, payment, opened.request);
     return ballot;
   }
 
@@ -249,22 +265,29 @@ export class PaymentGuard {
     );
   }
 
-  #remember(payment: CheckedPayment, expiresAtMs: number): void {
+  #remember(proposal: PaymentProposal, payment: CheckedPayment, request: VerifiedPaymentRequest): void {
     const nowMs = this.#parts.clock.nowMs();
-    if (this.#checked.size >= REMEMBERED_MAX) {
-      for (const [key, entry] of this.#checked) if (entry.expiresAtMs <= nowMs) this.#checked.delete(key);
+    if (this.#approved.size >= REMEMBERED_MAX) {
+      for (const [key, entry] of this.#approved) if (entry.expiresAtMs <= nowMs) this.#approved.delete(key);
     }
-    const [oldest] = this.#checked.keys();
-    if (this.#checked.size >= REMEMBERED_MAX && oldest !== undefined) this.#checked.delete(oldest);
-    this.#checked.set(hex(payment.proposalDigest), { payment, expiresAtMs });
+    const [oldest] = this.#approved.keys();
+    if (this.#approved.size >= REMEMBERED_MAX && oldest !== undefined) this.#approved.delete(oldest);
+    const expiresAtMs = Math.min(request.expiresAtMs, Number(proposal.expiresAtMs));
+    this.#approved.set(nameOf(proposal), { payment, expiresAtMs });
   }
 
-  /** The payment as checked at the vote, or checked again when this process does not remember it. */
-  async #recheck(proposal: PaymentProposal, opened: Opened): Promise<CheckedPayment> {
+  /** The payment of exactly these bytes, if this process approved it and it can still be signed. */
+  #approvedHere(proposal: PaymentProposal): CheckedPayment | undefined {
+    const known = this.#approved.get(nameOf(proposal));
+    const isNow = known !== undefined && known.expiresAtMs > this.#parts.clock.nowMs();
+    return isNow && this.#proposalReasons(proposal).length === 0 ? known.payment : undefined;
+  }
+
+  /** Checks a payment again that this process does not remember. */
+  async #recheck(proposal: PaymentProposal): Promise<CheckedPayment> {
+    const opened = this.#open(proposal);
     const [reason] = this.#proposalReasons(proposal);
     if (reason !== undefined) throw new InvalidInput(reason, "the proposal cannot be signed now");
-    const known = this.#checked.get(hex(opened.digest));
-    if (known !== undefined) return known.payment;
     const verdict = await this.#check(proposal, opened, await this.#view(opened));
     if (verdict.approved) return verdict.payment;
     throw new InvalidInput("payment-not-approved", "this node's check refuses the payment", {

@@ -1,5 +1,6 @@
-import { schnorr, secp256k1 } from "@noble/curves/secp256k1.js";
+import { secp256k1 } from "@noble/curves/secp256k1.js";
 import { RawTx, Transaction as SecondTransaction, SigHash } from "@scure/btc-signer";
+import * as libsecp256k1 from "tiny-secp256k1";
 import { Bug, InvalidInput } from "../crypto/fault.js";
 import { decodeProposedTransaction, type ProposedTransaction } from "./proposed-transaction.js";
 import { compactSizeBytes, transactionWeight } from "./transaction-size.js";
@@ -7,7 +8,7 @@ import { compactSizeBytes, transactionWeight } from "./transaction-size.js";
 /**
  * Puts signatures into a transaction. Every signature is verified here over a sighash that a second, independent
  * library computed (@scure/btc-signer; nodes compute theirs through bitcoinjs-lib), under the key that the spent
- * output itself commits to, by a third (noble-curves). What leaves is what the network will accept.
+ * output itself commits to, by libsecp256k1, as the network does: what leaves is what it will accept.
  */
 
 export interface FinalTransaction {
@@ -41,7 +42,7 @@ function secondSighash(second: SecondTransaction, proposed: ProposedTransaction,
 
 function verifySchnorr(signature: Uint8Array, message: Uint8Array, outputKey: Uint8Array): boolean {
   try {
-    return signature.length === SCHNORR_BYTES && schnorr.verify(signature, message, outputKey);
+    return signature.length === SCHNORR_BYTES && libsecp256k1.verifySchnorr(message, outputKey, signature);
   } catch {
     return false;
   }
@@ -51,8 +52,9 @@ function verifySchnorr(signature: Uint8Array, message: Uint8Array, outputKey: Ui
 export function verifyEcdsa(signature: Uint8Array, message: Uint8Array, publicKey: Uint8Array): boolean {
   if (signature.length > DER_MAX_BYTES || signature.at(-1) !== SigHash.ALL) return false;
   try {
-    const der = signature.subarray(0, -1);
-    return secp256k1.verify(der, message, publicKey, { prehash: false, format: "der", lowS: true });
+    // The library takes no DER: noble reads it strictly.
+    const compact = secp256k1.Signature.fromBytes(signature.subarray(0, -1), "der").toBytes("compact");
+    return libsecp256k1.verify(message, publicKey, compact, true);
   } catch {
     return false;
   }

@@ -132,6 +132,20 @@ describe("approval certificate, 3 of 5", () => {
     );
   });
 
+  it("needs no more ballots than the signers' and enough for the quorum", () => {
+    const voters = (enough: { signers: readonly string[]; needed: number }, count = 5): readonly string[] => {
+      const certificate = assembleCertificate(votes(count).reverse(), enough);
+      if (count === 5) assert.equal(codeOf(certificate), "valid");
+      return certificate.ballots.map(({ voter }) => voter);
+    };
+    const [a, b, c, d, e] = votes(5).map(({ voter }) => voter);
+    assert.ok(a !== undefined && b !== undefined && c !== undefined && d !== undefined && e !== undefined);
+    assert.deepEqual(voters({ signers: [a, c, e], needed: 3 }), [a, c, e]);
+    assert.deepEqual(voters({ signers: [a, b], needed: 3 }), [a, b, e]);
+    assert.deepEqual(voters({ signers: [a, b, c], needed: 4 }), [a, b, c, e]);
+    assert.deepEqual(voters({ signers: [a, b, c], needed: 3 }, 2), [a, b], "what is missing stays missing");
+  });
+
   it("t-1 votes are too few, and so is t when 2f+1 is more", () => {
     assert.equal(codeOf(votes(2)), "too-few-ballots");
     assert.equal(codeOf([]), "too-few-ballots");

@@ -118,6 +118,10 @@ describe("payment guard", () => {
     const other = proposals.make({ request: { ...request, recipients: richer } });
     const mixed = create(PaymentProposalSchema, { ...voted, psbt: other.psbt });
     await assert.rejects(proposals.guard().authorize(mixed, certificate), { code: "payment-not-approved" });
+    // What was remembered at the vote counts for exactly those bytes.
+    const forged = create(PaymentProposalSchema, { ...voted, request: { ...signed, signature: new Uint8Array(64) } });
+    await assert.rejects(proposals.guard().authorize(forged, certificate), { code: "request-forged" });
+    assert.ok(isCheckedPayment(await proposals.guard().authorize(voted, certificate)));
   });
 
   it("gives the same ballot again, also when asked twice at once", async () => {

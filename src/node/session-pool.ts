@@ -10,7 +10,7 @@ import { resultOf, type SessionEnd, type SessionReport } from "./session-report.
  * After a link broke, what is still under way from others may arrive. Without this wait the first party to give up
  * would itself look silent to the next.
  */
-const LINK_GRACE_MS = 300;
+export const LINK_GRACE_MS = 300;
 
 export interface SessionPoolOptions {
   /** Worker threads, 1 to 64; with 0 sessions run in the thread of the pool itself. */

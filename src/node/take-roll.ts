@@ -1,9 +1,7 @@
 import type { Clock } from "../crypto/ambient.js";
 import { equalBytes } from "../crypto/bytes.js";
 import { InvalidInput, PeerSilent } from "../crypto/fault.js";
-
-/** After one stream broke, word of the others may be under way. */
-const LINK_GRACE_MS = 300;
+import { LINK_GRACE_MS } from "./session-pool.js";
 
 interface Peer {
   /** Party index. */

@@ -442,9 +442,9 @@ export class PaymentCeremony {
       const failure = failureOf("presignatures-missing", `no presignatures (${supply})`, this.#signers.culprits);
       return this.#journal.apply({ type: "attempt-failed", failure });
     }
-    // After the choice: a node that voted meanwhile may be among the signers, and signs only under its own vote.
     const parties = [...this.#wallet.roster.keys()];
     const signers = supply.signers.map((index) => parties[index - 1] ?? "");
+    // After the choice: a node that voted meanwhile may be among the signers, and signs only under its own vote.
     const certificate = assembleCertificate(this.#trusted(round), { signers, needed: this.record.approvalsNeeded });
     const order: SigningOrder = {
       sessionId: this.#parts.random.bytes(16),

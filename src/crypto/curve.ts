@@ -132,6 +132,15 @@ export class Point {
     return new Point(libsecp256k1.pointCompress(bytes, false));
   }
 
+  /**
+   * The point of bytes that `toBytes` made and that an authenticated seal has kept since. Nothing else may come here:
+   * libsecp256k1 in WebAssembly is not meant to go on after it was given bytes that are no point.
+   */
+  static restore(bytes: Uint8Array): Point {
+    if (bytes.length !== POINT_BYTES) throw new Bug("a sealed point has 33 bytes");
+    return new Point(libsecp256k1.pointCompress(bytes, false));
+  }
+
   /** Refuses an absent message like a malformed one (InvalidInput). */
   static fromProto(message: PointMessage | undefined): Point {
     if (message === undefined) throw new InvalidInput("point-absent", "a point is missing");

@@ -24,6 +24,9 @@ export const peerChain: ContextKey<readonly Uint8Array[]> = createContextKey<rea
 /** 24 days. For more a timer of Node's warns and fires at once. */
 const MAX_TIMEOUT_MS = 2_147_483_000;
 
+/** Given to the signals of calls that ended well: one for all, since making an error costs more than a small call. */
+const ANSWERED = new ConnectError("the call was answered", Code.Canceled);
+
 /** What a handler learns of its call. Headers are made when somebody asks for them, which our handlers do not. */
 export class CallContext implements HandlerContext {
   readonly requestMethod = "POST";
@@ -77,7 +80,7 @@ export class CallContext implements HandlerContext {
 
   get signal(): AbortSignal {
     this.#abort ??= new AbortController();
-    if (this.#end !== undefined) this.#abort.abort(this.#end.reason);
+    if (this.#end !== undefined) this.#abort.abort(this.#end.reason ?? ANSWERED);
     return this.#abort.signal;
   }
 
@@ -108,6 +111,6 @@ export class CallContext implements HandlerContext {
   end(reason?: unknown): void {
     this.#cancelDeadline?.();
     this.#end ??= { reason };
-    this.#abort?.abort(reason);
+    this.#abort?.abort(reason ?? ANSWERED);
   }
 }

@@ -1,7 +1,7 @@
 import type { Evidence } from "../../gen/mpcwallet/session/v1/session_pb.js";
 import { InvalidInput, PeerFault } from "../crypto/fault.js";
 import type { BanRegister } from "./ban-register.js";
-import type { SessionExchange, SessionPlace } from "./session-exchange.js";
+import type { RunOptions, SessionExchange, SessionPlace } from "./session-exchange.js";
 import type { SessionJob, SessionResult, SessionSeat } from "./session-job.js";
 
 /**
@@ -24,11 +24,11 @@ export async function runSession(
   job: SessionJob,
   seat: SessionSeat,
   /** `place` is of a session that was joined before; its owner leaves it. */
-  { onRound, place }: { readonly onRound?: (round: string) => void; readonly place?: SessionPlace } = {},
+  { place, ...options }: RunOptions & { readonly place?: SessionPlace } = {},
 ): Promise<SessionResult> {
   if (job.kind !== "keygen") requireNoneBanned(parts.bans, seat);
   try {
-    return await (place === undefined ? parts.exchange.run(job, seat, onRound) : place.run(job, onRound));
+    return await (place === undefined ? parts.exchange.run(job, seat, options) : place.run(job, options));
   } catch (error) {
     if (error instanceof PeerFault) await parts.bans.accuse(error as PeerFault<Evidence>, seat);
     throw error;

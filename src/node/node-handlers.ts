@@ -175,9 +175,9 @@ function schemeOf(scheme: SchemeMessage): Scheme {
 
 /**
  * Takes part in signing. The three conditions of the invariant stand here in order: the guard has checked the payment
- * itself and holds a certificate with this node's own vote; what was made ahead is used up on disk, here and at every
- * other signer, before the session begins that computes shares from it, and whatever comes of the session, it never
- * comes back. Nonces that FROST draws in the session itself die with it.
+ * itself and holds a certificate with this node's own vote; what was made ahead is used up on this node's disk before
+ * a share is computed from it, and at every other signer before the share leaves, and whatever comes of the session, it
+ * never comes back. Nonces that FROST draws in the session itself die with it.
  */
 async function signPayment(parts: NodeHandlerParts, request: SignPaymentRequest) {
   const { proposal, certificate, sessionId, signers, presignatureIds: ids } = request;
@@ -202,9 +202,11 @@ async function signPayment(parts: NodeHandlerParts, request: SignPaymentRequest)
     const taken = await takePresignatures(parts.ledger, { wallet, signers: names, ids, inputs: items.length });
     try {
       passage.tell();
-      await place.takeTogether();
-      await passage.requireNewest();
-      return await runSigning(parts, signingJob(wallet, { items, authorization, taken }), seat, place);
+      const release = async (): Promise<void> => {
+        await place.takeTogether();
+        await passage.requireNewest();
+      };
+      return await runSigning(parts, signingJob(wallet, { items, authorization, taken }), seat, { place, release });
     } catch (error) {
       const failed = taken.map((item) => parts.ledger.fail(item, "signing failed"));
       for (const outcome of await Promise.allSettled(failed)) {
@@ -254,8 +256,13 @@ function signingJob(
   return { kind: "frost-sign", keyShare, items, authorization };
 }
 
-async function runSigning(parts: NodeHandlerParts, job: SigningJob, seat: SessionSeat, place?: SessionPlace) {
-  const result = await runSession(parts, job, seat, place === undefined ? {} : { place });
+async function runSigning(
+  parts: NodeHandlerParts,
+  job: SigningJob,
+  seat: SessionSeat,
+  options?: { readonly place: SessionPlace; readonly release: () => Promise<void> },
+) {
+  const result = await runSession(parts, job, seat, options);
   if (result.kind !== job.kind) throw new Bug("a signing has signatures");
   return { signatures: [...result.signatures], evidence: [] };
 }

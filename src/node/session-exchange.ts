@@ -1,3 +1,4 @@
+import { setImmediate as nextTurn } from "node:timers/promises";
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import {
   type ExchangeRequest,
@@ -34,6 +35,13 @@ export interface SessionExchangeOptions {
   readonly takePatienceMs: number;
 }
 
+export interface RunOptions {
+  /** Hears of every round that the session begins to wait for. */
+  readonly onRound?: (round: string) => void;
+  /** Called once, before the session is started. */
+  readonly release?: () => Promise<void>;
+}
+
 /** A session that this node has joined: its streams to the peers are being opened. To be left in the end. */
 export interface SessionPlace {
   /**
@@ -44,8 +52,13 @@ export interface SessionPlace {
    * @throws what `TakeRoll.complete` throws
    */
   takeTogether(): Promise<void>;
-  /** Runs this node's part to its end. @throws what the session throws */
-  run(job: SessionJob, onRound?: (round: string) => void): Promise<SessionResult>;
+  /**
+   * Runs this node's part to its end. With `release` the session computes what it has to say while that is pending, and
+   * until it resolves nothing of the session leaves this node: no envelope, no output.
+   *
+   * @throws what the session throws, or what `release` rejects with
+   */
+  run(job: SessionJob, options?: RunOptions): Promise<SessionResult>;
   leave(): void;
 }
 
@@ -91,10 +104,10 @@ export class SessionExchange {
   }
 
   /** Runs this node's part of a session to its end. @throws InvalidInput `session-reused`, and what the session throws */
-  async run(job: SessionJob, seat: SessionSeat, onRound?: (round: string) => void): Promise<SessionResult> {
+  async run(job: SessionJob, seat: SessionSeat, options?: RunOptions): Promise<SessionResult> {
     const place = this.join(job.kind, seat);
     try {
-      return await place.run(job, onRound);
+      return await place.run(job, options);
     } finally {
       place.leave();
     }
@@ -132,15 +145,40 @@ export class SessionExchange {
         sendAll(create(SessionFrameSchema, { kind: { case: "take", value: { itemIds: [...takes] } } }));
         await roll.complete(this.#options.takePatienceMs);
       },
-      run: async (job, onRound) => {
-        const running = this.#pool.run(job, seat, {
-          send: (to, bytes) => {
-            const frame = create(SessionFrameSchema, { kind: { case: "envelope", value: bytes } });
-            if (to === 0) sendAll(frame);
-            else links.get(to)?.push(frame);
-          },
-          ...(onRound === undefined ? {} : { onRound }),
-        });
+      run: async (job, { onRound, release } = {}) => {
+        const send = (to: number, bytes: Uint8Array): void => {
+          const frame = create(SessionFrameSchema, { kind: { case: "envelope", value: bytes } });
+          if (to === 0) sendAll(frame);
+          else links.get(to)?.push(frame);
+        };
+        let held: [number, Uint8Array][] | undefined;
+        const start = (): SessionHandle =>
+          this.#pool.run(job, seat, {
+            send: (to, bytes) => void (held === undefined ? send(to, bytes) : held.push([to, bytes])),
+            ...(onRound === undefined ? {} : { onRound }),
+          });
+        if (release === undefined) {
+          if (roll !== undefined) throw new Bug("a session that takes waits until all have taken");
+          const running = start();
+          begin(running);
+          return await running.result;
+        }
+        held = [];
+        const released = release();
+        released.catch(() => {}); // a session that cannot be started fails before it is looked at
+        // What this node has just said goes out before its thread computes for a millisecond.
+        await nextTurn();
+        await nextTurn();
+        const running = start();
+        try {
+          // A session that fails meanwhile ends the wait.
+          await Promise.race([released, running.result.then(() => released)]);
+        } catch (error) {
+          running.drop();
+          throw error;
+        }
+        for (const [to, bytes] of held) send(to, bytes);
+        held = undefined;
         begin(running);
         return await running.result;
       },

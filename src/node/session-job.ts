@@ -328,7 +328,7 @@ export function startSession(
       const { key } = ecdsaShare(job.keyShare);
       checkSigners(group.ids, key);
       const presignatures = job.items.map(({ presignature }) => {
-        const taken = Presignature.decodeSealed(presignature, key.groupKey);
+        const taken = Presignature.decodeSealed(presignature);
         presignature.fill(0);
         return taken;
       });

@@ -43,6 +43,8 @@ export interface SessionHandle {
   receive(bytes: Uint8Array): void;
   /** The link to a party broke: the session ends as soon as it waits for that party, not after the round's time. */
   lost(party: number): void;
+  /** Ends the session without a word: nobody waits for its result, which stays open. */
+  drop(): void;
   readonly result: Promise<SessionResult>;
 }
 
@@ -126,10 +128,20 @@ export class SessionPool implements SessionRunner {
       this.#order(worker, { kind: "start", handle, job, seat });
     });
     const lost = (party: number): void => {
-      this.#running.get(handle)?.lost.add(party);
+      const running = this.#running.get(handle);
+      if (running === undefined) return;
+      running.lost.add(party);
       this.#clock.after(LINK_GRACE_MS, () => this.#expireIfLost(handle));
     };
-    return { result, lost, receive: (bytes) => this.#order(worker, { kind: "receive", handle, bytes }) };
+    const drop = (): void => {
+      const running = this.#running.get(handle);
+      if (running === undefined) return;
+      running.cancelRound();
+      running.cancelSession();
+      this.#running.delete(handle);
+      this.#order(worker, { kind: "drop", handle });
+    };
+    return { result, lost, drop, receive: (bytes) => this.#order(worker, { kind: "receive", handle, bytes }) };
   }
 
   async close(): Promise<void> {

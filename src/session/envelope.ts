@@ -59,12 +59,13 @@ export function signEnvelope(fields: Unsigned, sign: SignIdentity): Envelope {
   return envelope;
 }
 
-/** Whether a member of the group signed this envelope. Total. */
-export function isAuthentic(envelope: Envelope, group: Group): boolean {
+/** The digest of an envelope that a member of the group signed; undefined for any other. Total. */
+export function authenticDigest(envelope: Envelope, group: Group): Uint8Array | undefined {
   const sender = group.party(envelope.sender);
-  if (sender === undefined || envelope.echo.length !== 32 || envelope.ssid.length !== 32) return false;
-  if (envelope.content.case === undefined || payloadHash(envelope).length !== 32) return false;
-  return verifyEd25519(sender.identityKey, envelopeDigest(envelope), envelope.signature);
+  if (sender === undefined || envelope.echo.length !== 32 || envelope.ssid.length !== 32) return undefined;
+  if (envelope.content.case === undefined || payloadHash(envelope).length !== 32) return undefined;
+  const digest = envelopeDigest(envelope);
+  return verifyEd25519(sender.identityKey, digest, envelope.signature) ? digest : undefined;
 }
 
 export function encodeEnvelope(envelope: Envelope): Uint8Array {

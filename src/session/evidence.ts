@@ -7,7 +7,7 @@ import {
   EvidenceSchema,
 } from "../../gen/mpcwallet/session/v1/session_pb.js";
 import { equalBytes } from "../crypto/bytes.js";
-import { envelopeDigest, isAuthentic, withholdPayload } from "./envelope.js";
+import { authenticDigest, envelopeDigest, withholdPayload } from "./envelope.js";
 import { type Group, MAX_PARTIES, type PartyId } from "./party.js";
 import type { Check, Facts, Protocol, Round, Shape } from "./protocol.js";
 import { echoOf, inEchoOrder, Record, readPayload, type Slot } from "./record.js";
@@ -164,7 +164,7 @@ export function judge<Pub>(trial: Trial<Pub>, accusation: Evidence): boolean {
 }
 
 function isExhibit<Pub>(trial: Trial<Pub>, envelope: Envelope): boolean {
-  return equalBytes(envelope.ssid, trial.ssid) && isAuthentic(envelope, trial.group);
+  return equalBytes(envelope.ssid, trial.ssid) && authenticDigest(envelope, trial.group) !== undefined;
 }
 
 function isMalformed<Pub>(trial: Trial<Pub>, envelope: Envelope): boolean {

@@ -51,8 +51,9 @@ export class Record {
     return this.#entries.get(keyOf(slot));
   }
 
-  add(slot: Slot, envelope: Envelope, message: unknown): void {
-    this.#entries.set(keyOf(slot), { envelope, digest: envelopeDigest(envelope), message });
+  /** @param digest of the envelope, where it is known */
+  add(slot: Slot, envelope: Envelope, message: unknown, digest = envelopeDigest(envelope)): void {
+    this.#entries.set(keyOf(slot), { envelope, digest, message });
   }
 
   /** Broadcast rounds of the steps below `step`, in the order in which echoes cover them. */

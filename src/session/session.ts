@@ -5,11 +5,10 @@ import { equalBytes } from "../crypto/bytes.js";
 import { Bug, InvalidInput, PeerFault, PeerSilent } from "../crypto/fault.js";
 import { hashTuple } from "../crypto/transcript.js";
 import {
+  authenticDigest,
   decodeEnvelope,
   ENVELOPE_OVERHEAD_BYTES,
   encodeEnvelope,
-  envelopeDigest,
-  isAuthentic,
   type SignIdentity,
   signEnvelope,
   withholdPayload,
@@ -149,8 +148,8 @@ export class Session<Pub, Secret, Out> {
     if (!equalBytes(envelope.ssid, this.ssid)) return "other-session";
     if (envelope.recipient !== 0 && envelope.recipient !== this.self) return "other-recipient";
     if (!this.#context.group.has(envelope.sender) || envelope.sender === this.self) return "unknown-sender";
-    if (!isAuthentic(envelope, this.#context.group)) return "forged";
-    return this.#accept(envelope);
+    const digest = authenticDigest(envelope, this.#context.group);
+    return digest === undefined ? "forged" : this.#accept(envelope, digest);
   }
 
   /** The host has waited long enough: the session ends, and those whose message is missing are named without proof. */
@@ -168,7 +167,7 @@ export class Session<Pub, Secret, Out> {
     );
   }
 
-  #accept(envelope: Envelope): Receipt {
+  #accept(envelope: Envelope, digest: Uint8Array): Receipt {
     const round = this.#rounds.get(envelope.round);
     const slot = { round: envelope.round, sender: envelope.sender, recipient: envelope.recipient };
     if (round === undefined || (round.delivery === "broadcast") !== (envelope.recipient === 0)) {
@@ -177,7 +176,7 @@ export class Session<Pub, Secret, Out> {
     }
     const earlier = this.#record.entry(slot);
     if (earlier !== undefined) {
-      if (equalBytes(earlier.digest, envelopeDigest(envelope))) return "duplicate";
+      if (equalBytes(earlier.digest, digest)) return "duplicate";
       this.#convict([evidenceOfEquivocation(this.ssid, [earlier.envelope, envelope], this.self)]);
       return "accepted";
     }
@@ -186,7 +185,7 @@ export class Session<Pub, Secret, Out> {
       this.#convict([evidenceOfMalformed(this.ssid, envelope, this.self)]);
       return "accepted";
     }
-    this.#record.add(slot, envelope, message);
+    this.#record.add(slot, envelope, message, digest);
     if (round === DISCLOSURE) this.#dispute(envelope);
     else if (round === this.#waiting && this.#missing(round).length === 0) {
       this.#waiting = undefined;

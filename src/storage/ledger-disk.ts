@@ -38,8 +38,9 @@ export class LevelDisk implements LedgerDisk {
     return new LevelDisk(folder, await openLevel(folder));
   }
 
+  /** In this thread: a row is in memory or in the system's cache, and a turn of the thread pool costs more than it. */
   async get(key: string): Promise<Uint8Array | undefined> {
-    return await this.#level.get(key);
+    return this.#level.getSync(key);
   }
 
   async *scan(prefix: string): AsyncIterable<readonly [string, Uint8Array]> {

@@ -346,7 +346,7 @@ export class OneUseLedger {
 
   /** Every item that is available or set aside, oldest first, without its secret. */
   items(filter: ItemFilter = {}): readonly ItemFacts[] {
-    return [...this.#live.values()].filter((item) => matches(item, filter)).map(facts);
+    return [...this.#candidates(filter)].filter((item) => matches(item, filter)).map(facts);
   }
 
   /**
@@ -446,13 +446,20 @@ export class OneUseLedger {
 
   #find(filter: ItemFilter, holder: string | undefined): LiveItem | undefined {
     let free: LiveItem | undefined;
-    for (const item of this.#live.values()) {
+    for (const item of this.#candidates(filter)) {
       if (!matches(item, filter)) continue;
       if (holder !== undefined && item.holder === holder) return item; // what was set aside comes first
       if (item.holder === undefined) free ??= item;
       if (holder === undefined && free !== undefined) return free;
     }
     return free;
+  }
+
+  /** The one item that a filter names, otherwise all. */
+  #candidates({ kind, id }: ItemFilter): Iterable<LiveItem> {
+    if (kind === undefined || id === undefined) return this.#live.values();
+    const item = this.#live.get(nameOf({ kind, id }));
+    return item === undefined ? [] : [item];
   }
 
   #addLive(item: ItemFacts): void {

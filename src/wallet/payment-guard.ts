@@ -8,7 +8,7 @@ import {
   Verdict,
 } from "../../gen/mpcwallet/consensus/v1/consensus_pb.js";
 import { REPLAY_WINDOW_MS, verifyCertificate } from "../consensus/approval-certificate.js";
-import { signBallot } from "../consensus/ballot.js";
+import { ballotDigest, signBallot } from "../consensus/ballot.js";
 import { type RequestRules, type VerifiedPaymentRequest, verifyPaymentRequest } from "../consensus/payment-request.js";
 import type { PaymentPolicy } from "../consensus/policy.js";
 import { refused } from "../consensus/refusal.js";
@@ -16,6 +16,7 @@ import type { SignMessage, VerifySignature } from "../consensus/signature.js";
 import { wholeMs } from "../consensus/unix-time.js";
 import { DAY_MS, refuseApproval, type VoteStore, withApproval } from "../consensus/vote-ledger.js";
 import type { Clock } from "../crypto/ambient.js";
+import { equalBytes } from "../crypto/bytes.js";
 import { InvalidInput } from "../crypto/fault.js";
 import type { Account } from "./account.js";
 import type { ChainSource } from "./chain-source.js";
@@ -73,6 +74,8 @@ interface Opened {
 /** A payment that this process approved: checked, and its vote on disk. */
 interface Approved {
   readonly payment: CheckedPayment;
+  /** The own approval and what it is a signature of. */
+  readonly ballot: { readonly digest: Uint8Array; readonly signature: Uint8Array };
   /** Of the proposal or of its request, whichever is first. */
   readonly expiresAtMs: number;
 }
@@ -125,7 +128,7 @@ export class PaymentGuard {
    */
   async authorize(proposal: PaymentProposal, certificate: ApprovalCertificate): Promise<CheckedPayment> {
     const approved = this.#approvedHere(proposal);
-    const payment = approved ?? (await this.#recheck(proposal));
+    const payment = approved?.payment ?? (await this.#recheck(proposal));
     const { account, threshold, roster } = this.#wallet(payment.walletId);
     const verdict = verifyCertificate(
       certificate,
@@ -140,12 +143,12 @@ export class PaymentGuard {
         nowMs: this.#parts.clock.nowMs(),
         ownNodeId: this.#options.nodeId,
       },
-      this.#parts.verify,
+      approved === undefined ? this.#parts.verify : this.#verifyKnowing(approved),
     );
     if (!verdict.valid) throw refused(verdict.refusal);
     // The own ballot in the certificate proves the approval; its record proves that this node still remembers it,
     // which a node that was restored from an old backup does not.
-    if (approved !== undefined) return approved;
+    if (approved !== undefined) return payment;
     const record = await this.#parts.votes.approvedRequest(payment.requestId);
     if (record?.transactions.some(({ txid }) => txid === payment.txid) !== true) {
       const digest = hex(payment.proposalDigest);
@@ -238,7 +241,7 @@ export class PaymentGuard {
       changeIndex: payment.changeIndex,
     };
     await votes.record({ ballot, approved: withApproval(known, approval, transaction) });
-    this.#remember(proposal, payment, opened.request);
+    this.#remember(proposal, { payment, ballot, request: opened.request });
     return ballot;
   }
 
@@ -265,7 +268,18 @@ export class PaymentGuard {
     );
   }
 
-  #remember(proposal: PaymentProposal, payment: CheckedPayment, request: VerifiedPaymentRequest): void {
+  /** A signature that this process made needs no verification: its digest names the voter. */
+  #verifyKnowing({ ballot }: Approved): VerifySignature {
+    return (publicKey, digest, signature) =>
+      (equalBytes(signature, ballot.signature) && equalBytes(digest, ballot.digest)) ||
+      this.#parts.verify(publicKey, digest, signature);
+  }
+
+  #remember(
+    proposal: PaymentProposal,
+    vote: { readonly payment: CheckedPayment; readonly ballot: Ballot; readonly request: VerifiedPaymentRequest },
+  ): void {
+    const { payment, ballot, request } = vote;
     const nowMs = this.#parts.clock.nowMs();
     if (this.#approved.size >= REMEMBERED_MAX) {
       for (const [key, entry] of this.#approved) if (entry.expiresAtMs <= nowMs) this.#approved.delete(key);
@@ -273,14 +287,16 @@ export class PaymentGuard {
     const [oldest] = this.#approved.keys();
     if (this.#approved.size >= REMEMBERED_MAX && oldest !== undefined) this.#approved.delete(oldest);
     const expiresAtMs = Math.min(request.expiresAtMs, Number(proposal.expiresAtMs));
-    this.#approved.set(nameOf(proposal), { payment, expiresAtMs });
+    const { signature } = ballot;
+    const own = { digest: ballotDigest(ballot), signature };
+    this.#approved.set(nameOf(proposal), { payment, ballot: own, expiresAtMs });
   }
 
   /** The payment of exactly these bytes, if this process approved it and it can still be signed. */
-  #approvedHere(proposal: PaymentProposal): CheckedPayment | undefined {
+  #approvedHere(proposal: PaymentProposal): Approved | undefined {
     const known = this.#approved.get(nameOf(proposal));
     const isNow = known !== undefined && known.expiresAtMs > this.#parts.clock.nowMs();
-    return isNow && this.#proposalReasons(proposal).length === 0 ? known.payment : undefined;
+    return isNow && this.#proposalReasons(proposal).length === 0 ? known : undefined;
   }
 
   /** Checks a payment again that this process does not remember. */

@@ -30,7 +30,7 @@ import { peerVerifier } from "../../src/node/peer-trust.js";
 import { positionMemory } from "../../src/node/position-memory.js";
 import { openChain, openMembership } from "../../src/node/start.js";
 import { Account } from "../../src/wallet/account.js";
-import type { SigningOrder } from "../../src/wallet/peer-signing.js";
+import type { PeerSigning, SigningOrder } from "../../src/wallet/peer-signing.js";
 import { attemptSigning } from "../../src/wallet/signing-attempt.js";
 import { buildTransaction, type OwnOutput } from "../../src/wallet/transaction-builder.js";
 import { finalizeTransaction } from "../../src/wallet/transaction-finalizer.js";
@@ -252,14 +252,26 @@ class BenchWallet {
     return made;
   }
 
-  /** What the coordinator does after a vote; resolves with the verified transaction. */
-  async sign(order: Omit<SigningOrder, "presignatureIds">, presignatureIds: readonly Uint8Array[]): Promise<void> {
+  /**
+   * What the coordinator does after a vote; resolves when the transaction is verified, with what resolves when the
+   * slower signers have answered, too.
+   */
+  async sign(
+    order: Omit<SigningOrder, "presignatureIds">,
+    presignatureIds: readonly Uint8Array[],
+  ): Promise<{ readonly over: Promise<unknown> }> {
+    const answers: Promise<unknown>[] = [];
+    const sign: PeerSigning["sign"] = (...call) => {
+      const answer = this.#calls.sign(...call);
+      answers.push(answer);
+      return answer;
+    };
     const result = await attemptSigning(
       { ...order, presignatureIds },
       this.#signers,
       { timeoutMs: 30_000, graceMs: 500 },
       {
-        signing: this.#calls,
+        signing: { sign },
         clock: systemClock,
         signal: patience(),
         accept: ({ signatures }) =>
@@ -270,6 +282,7 @@ class BenchWallet {
       for (const { nodeId, error } of result.failures) console.error(`${nodeId}:`, error);
       throw new Error("a payment was not signed");
     }
+    return { over: Promise.allSettled(answers) };
   }
 
   get #signers(): readonly string[] {
@@ -316,8 +329,10 @@ async function measure(wallet: BenchWallet, supply: Row["supply"], load: Load, d
       const beforeMs = performance.now();
       const made = supply === "pool" ? pool.splice(0, 1) : [];
       const ids = supply === "no pool" && wallet.scheme === "cggmp24" ? await wallet.presign(1) : made;
-      await wallet.sign(order, ids);
+      const { over } = await wallet.sign(order, ids);
       latencies.push(performance.now() - beforeMs);
+      // One payment at a time is one at all signers.
+      if (concurrency === 1) await over;
     });
     seconds += (performance.now() - startedMs) / 1_000;
     const own = process.cpuUsage(ownBefore);

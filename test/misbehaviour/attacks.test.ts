@@ -179,7 +179,10 @@ const attacks: Readonly<Record<string, Tests>> = {
     "node/presignature-take.test.ts": ["are refused for another wallet, epoch or signing set"],
   },
   "a damaged presignature at the signer itself": {
-    "protocols/cggmp24/signing.test.ts": ["a signer whose own presignature was damaged sends nothing"],
+    "node/hostile-presignature.test.ts": ["a row that was damaged signs nothing, and the next presignature pays"],
+    "protocols/cggmp24/signing.test.ts": [
+      "a signer whose own presignature was damaged finds that out and accuses nobody",
+    ],
   },
   "a message chosen after the nonce": {
     "protocols/cggmp24/signing.test.ts": [

@@ -72,6 +72,7 @@ export class HostileSessions implements SessionRunner {
       }
     };
     setImmediate(() => {
+      if (settle === undefined) return; // dropped
       session = startSession(job, seat, { random: systemRandom, sign, protocols });
       step(() => {});
     });
@@ -80,6 +81,10 @@ export class HostileSessions implements SessionRunner {
       receive: (bytes) => {
         if (settle === undefined) throw new Bug("a session receives before it began");
         setImmediate(() => step((running) => running.receive(bytes)));
+      },
+      drop: () => {
+        session = undefined;
+        settle = undefined;
       },
       lost: () => setTimeout(() => step((running) => running.expire()), 500).unref(),
     };

@@ -39,6 +39,7 @@ class WireLog {
             handle.receive(bytes);
           },
           lost: (party) => handle.lost(party),
+          drop: () => handle.drop(),
           result: handle.result,
         };
       },

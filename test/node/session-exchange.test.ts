@@ -5,7 +5,7 @@ import { schnorr } from "@noble/curves/secp256k1.js";
 import { SessionService } from "../../gen/mpcwallet/peer/v1/peer_pb.js";
 import type { Scalar } from "../../src/crypto/curve.js";
 import { ed25519PrivateKey, ed25519PublicKey } from "../../src/crypto/ed25519.js";
-import { InvalidInput, PeerSilent, Unavailable } from "../../src/crypto/fault.js";
+import { Bug, InvalidInput, PeerSilent, Unavailable } from "../../src/crypto/fault.js";
 import { systemClock, systemRandom } from "../../src/node/ambient.js";
 import { SessionExchange } from "../../src/node/session-exchange.js";
 import type { SessionJob, SessionSeat } from "../../src/node/session-job.js";
@@ -26,6 +26,8 @@ const keygenJob: SessionJob = { kind: "keygen", scheme: "frost", threshold: 2, w
 describe("sessions between nodes, in worker threads", () => {
   const nodes = new Map<string, TestNode>();
   const offline = new Set<string>();
+  /** Ids of nodes that sent an envelope over a stream that they opened. */
+  const sendersOfEnvelopes = new Set<number>();
   const parties = [1, 2, 3].map((id) => ({ id, nodeId: nodeId(id), identityKey: ed25519PublicKey(identitySeed(id)) }));
   const seat = (self: number, sessionId: Uint8Array, ids = [1, 2, 3]): SessionSeat => ({
     sessionId,
@@ -50,6 +52,12 @@ describe("sessions between nodes, in worker threads", () => {
           pool,
           clock: systemClock,
           open({ peer }, requests, signal) {
+            const observed = async function* () {
+              for await (const request of requests) {
+                if (request.frame?.kind?.case === "envelope") sendersOfEnvelopes.add(id);
+                yield request;
+              }
+            };
             const transport = createRouterTransport(({ rpc }) => {
               rpc(SessionService.method.exchange, (incoming, context) => {
                 const node = nodes.get(peer);
@@ -57,7 +65,7 @@ describe("sessions between nodes, in worker threads", () => {
                 return node.exchange.accept(nodeId(id), incoming, context.signal);
               });
             });
-            return createClient(SessionService, transport).exchange(requests, { signal });
+            return createClient(SessionService, transport).exchange(observed(), { signal });
           },
         },
       );
@@ -139,11 +147,13 @@ describe("sessions between nodes, in worker threads", () => {
       const results = places.map(async (place, index) => {
         await new Promise((resolve) => setTimeout(resolve, 150 * index));
         if (index === 2) assert.equal(begun, 0, "the last one has not said it yet");
-        await place.takeTogether();
-        begun++;
-        // Those that are ahead send envelopes to those that have not begun.
-        await new Promise((resolve) => setTimeout(resolve, 100 * index));
-        return await place.run(keygenJob).finally(() => place.leave());
+        const release = async (): Promise<void> => {
+          await place.takeTogether();
+          begun++;
+          // Those that are ahead send envelopes to those that have not begun.
+          await new Promise((resolve) => setTimeout(resolve, 100 * index));
+        };
+        return await place.run(keygenJob, { release }).finally(() => place.leave());
       });
       assert.deepEqual(
         (await Promise.all(results)).map(({ kind }) => kind),
@@ -194,6 +204,48 @@ describe("sessions between nodes, in worker threads", () => {
         }
       });
     }
+
+    it("say nothing before their release, and nothing at all when it fails", async () => {
+      // More often than a pool has room for sessions: what was dropped is gone.
+      for (let round = 0; round < 6; round++) {
+        const place = join(1, systemRandom.bytes(16), [item(7)]);
+        sendersOfEnvelopes.clear();
+        const release = async (): Promise<void> => {
+          await new Promise((resolve) => setTimeout(resolve, 200));
+          assert.equal(sendersOfEnvelopes.size, 0, "before the release");
+          throw new InvalidInput("not-released", "nothing may leave");
+        };
+        await assert.rejects(place.run(keygenJob, { release }), { code: "not-released" });
+        await new Promise((resolve) => setTimeout(resolve, 50));
+        assert.equal(sendersOfEnvelopes.size, 0, "after the release has failed");
+        place.leave();
+      }
+    });
+
+    it("say what they have computed meanwhile when they are released, and no earlier", async () => {
+      const sessionId = systemRandom.bytes(16);
+      sendersOfEnvelopes.clear();
+      const places = [1, 2, 3].map((id) => join(id, sessionId, [item(7)]));
+      const results = places.map((place, index) =>
+        place.run(keygenJob, {
+          release: async () => {
+            await place.takeTogether();
+            if (index > 0) return;
+            await new Promise((resolve) => setTimeout(resolve, 200));
+            assert.equal(sendersOfEnvelopes.has(1), false);
+          },
+        }),
+      );
+      await Promise.all(results);
+      for (const place of places) place.leave();
+      assert.ok(sendersOfEnvelopes.has(1));
+    });
+
+    it("cannot run without a release", async () => {
+      const place = join(1, systemRandom.bytes(16), [item(7)]);
+      await assert.rejects(place.run(keygenJob), Bug);
+      place.leave();
+    });
 
     it("run once: what was said in a session that was left counts in no other", async () => {
       const sessionId = systemRandom.bytes(16);

@@ -4,6 +4,7 @@ import {
   type Presignature as PresignatureMessage,
   PresignatureSchema,
 } from "../../../gen/mpcwallet/cggmp24/v1/presign_pb.js";
+import type { Point as PointMessage } from "../../../gen/mpcwallet/crypto/v1/elements_pb.js";
 import { equalBytes } from "../../crypto/bytes.js";
 import { Point, Scalar } from "../../crypto/curve.js";
 import { InvalidInput } from "../../crypto/fault.js";
@@ -72,7 +73,8 @@ const publicMessage = ({ id, keyDigest, epoch, nonce, commitments }: PublicPresi
 
 /** Reads what `encodePublicPresignature` wrote; the id is computed, not believed. @throws InvalidInput */
 export function decodePublicPresignature(bytes: Uint8Array): PublicPresignature {
-  return readPublic(readMessage(bytes));
+  const fields = readFields(readMessage(bytes), Point.fromProto);
+  return { id: presignatureId(fields), ...fields };
 }
 
 function readMessage(bytes: Uint8Array): PresignatureMessage {
@@ -84,20 +86,23 @@ function readMessage(bytes: Uint8Array): PresignatureMessage {
   }
 }
 
+type ReadPoint = (message: PointMessage | undefined) => Point;
+
+const sealedPoint: ReadPoint = (message) => Point.restore(message?.sec1 ?? new Uint8Array());
+
 /** Copies: what the decoder returns are views of its bytes, which may be erased. */
-function readPublic(message: PresignatureMessage): PublicPresignature {
-  const fields = {
+function readFields(message: PresignatureMessage, point: ReadPoint): Omit<PublicPresignature, "id"> {
+  return {
     keyDigest: Uint8Array.from(message.keyDigest),
     epoch: Uint8Array.from(message.epoch),
-    nonce: Point.fromProto(message.nonce),
+    nonce: point(message.nonce),
     commitments: new Map(
       message.commitments.map((commitment) => [
         partyId(commitment.party),
-        { nonce: Point.fromProto(commitment.nonce), key: Point.fromProto(commitment.key) },
+        { nonce: point(commitment.nonce), key: point(commitment.key) },
       ]),
     ),
   };
-  return { id: presignatureId(fields), ...fields };
 }
 
 /**
@@ -144,12 +149,14 @@ export class Presignature {
 
   /** Reads what `encode` wrote, and checks the equations that every honest presignature satisfies. */
   static decode(bytes: Uint8Array, groupKey: Point): Presignature {
-    const read = Presignature.decodeSealed(bytes, groupKey);
+    const read = Presignature.#read(bytes, Point.fromProto);
     const { nonce, commitments } = read.public;
     const own = commitments.get(read.self);
     const shares = read.#shares;
     const sound =
       shares !== undefined &&
+      equalBytes(read.id, presignatureId(read.public)) &&
+      isConsistent(read.public, groupKey) &&
       own?.nonce.equals(nonce.times(shares.nonceShare)) === true && // Δ̃_i = Γ^{k̃_i}
       own.key.equals(nonce.times(shares.keyShare)); //                 S̃_i = Γ^{χ̃_i}
     if (!sound) throw unsound(read.self);
@@ -157,21 +164,23 @@ export class Presignature {
   }
 
   /**
-   * The same for bytes that an authenticated seal vouches for: the secret shares are not compared with their
-   * commitments, which takes two constant-time multiplications in the time of a signature. `sign` verifies its own
-   * share before it sends it.
+   * Reads what `encode` wrote and an authenticated seal has kept since. What the making of the presignature has checked
+   * is not checked again in the time of a signature: that its points are on the curve, and that its secret shares are
+   * those of its commitments. `sign` still checks the id, and the commitments against the key.
    */
-  static decodeSealed(bytes: Uint8Array, groupKey: Point): Presignature {
+  static decodeSealed(bytes: Uint8Array): Presignature {
+    return Presignature.#read(bytes, sealedPoint);
+  }
+
+  static #read(bytes: Uint8Array, point: ReadPoint): Presignature {
     const message = readMessage(bytes);
     const self = partyId(message.self);
-    const publicPart = readPublic(message);
+    const publicPart = { id: Uint8Array.from(message.id), ...readFields(message, point) };
+    if (!publicPart.commitments.has(self)) throw unsound(self);
     const shares = {
       nonceShare: Scalar.fromProto(message.nonceShare),
       keyShare: Scalar.fromProto(message.keyShare),
     };
-    const sound =
-      equalBytes(message.id, publicPart.id) && isConsistent(publicPart, groupKey) && publicPart.commitments.has(self);
-    if (!sound) throw unsound(self);
     return new Presignature(self, publicPart, shares);
   }
 

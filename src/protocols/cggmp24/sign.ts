@@ -300,12 +300,6 @@ function* run(
   const taken = own.map(({ presignature }) => presignature.take());
   const equations = own.map(({ presignature, request }) => equationOf(presignature.public, pub.key.groupKey, request));
   const sigma = taken.map((shares, index) => shareOf(shares, at(equations, index)));
-  for (const [index, { presignature }] of own.entries()) {
-    const claim = { party: self, share: at(sigma, index) };
-    if (!shareHolds(presignature.public, at(equations, index), claim)) {
-      throw new Bug("an own share does not verify: the presignature was damaged", { index });
-    }
-  }
   yield* broadcast(SHARES, create(PartialSignaturesSchema, { shares: sigma.map(Scalar.toProto) }));
   const shares = yield* receive(SHARES);
 
@@ -321,6 +315,8 @@ function* run(
   const signatures = results.flatMap((result) => (result.kind === "signed" ? [result.signature] : []));
   if (signatures.length === results.length) return signatures;
   yield* verify(SHARE_VERIFIES);
+  const damaged = results.findIndex((result) => result.kind === "bad-shares" && result.culprits.includes(self));
+  if (damaged >= 0) throw new Bug("an own share does not verify: the presignature was damaged", { index: damaged });
   throw new Bug("every signature share verifies but a signature does not");
 }
 

@@ -109,11 +109,21 @@ export const Scalar = {
 
 /** An element of the group. The identity arises only from arithmetic: it neither parses nor serializes. */
 export class Point {
-  /** Uncompressed SEC1 encoding; undefined is the identity. */
-  readonly #sec1: Uint8Array | undefined;
+  /** Uncompressed SEC1 encoding; undefined is the identity, or a point that was restored and not computed with yet. */
+  #uncompressed: Uint8Array | undefined;
+  /** SEC1 compressed, of a restored point until it is computed with. */
+  #restored: Uint8Array | undefined;
 
   private constructor(sec1: Uint8Array | undefined) {
-    this.#sec1 = sec1;
+    this.#uncompressed = sec1;
+  }
+
+  get #sec1(): Uint8Array | undefined {
+    if (this.#restored !== undefined) {
+      this.#uncompressed = libsecp256k1.pointCompress(this.#restored, false);
+      this.#restored = undefined;
+    }
+    return this.#uncompressed;
   }
 
   static readonly identity = new Point(undefined);
@@ -133,12 +143,15 @@ export class Point {
   }
 
   /**
-   * The point of bytes that `toBytes` made and that an authenticated seal has kept since. Nothing else may come here:
-   * libsecp256k1 in WebAssembly is not meant to go on after it was given bytes that are no point.
+   * The point of bytes that `toBytes` made and that an authenticated seal has kept since: neither checked nor, before it
+   * is computed with, decompressed. Nothing else may come here: libsecp256k1 in WebAssembly is not meant to go on after
+   * it was given bytes that are no point.
    */
   static restore(bytes: Uint8Array): Point {
     if (bytes.length !== POINT_BYTES) throw new Bug("a sealed point has 33 bytes");
-    return new Point(libsecp256k1.pointCompress(bytes, false));
+    const point = new Point(undefined);
+    point.#restored = Uint8Array.from(bytes);
+    return point;
   }
 
   /** Refuses an absent message like a malformed one (InvalidInput). */
@@ -152,11 +165,12 @@ export class Point {
   }
 
   get isIdentity(): boolean {
-    return this.#sec1 === undefined;
+    return this.#restored === undefined && this.#uncompressed === undefined;
   }
 
   /** 33 bytes, SEC1 compressed. The identity has none: whoever serializes it has missed a check. */
   toBytes(): Uint8Array {
+    if (this.#restored !== undefined) return this.#restored.slice();
     const sec1 = this.#sec1;
     if (sec1 === undefined) throw new Bug("the identity is never serialized");
     const bytes = sec1.slice(0, POINT_BYTES);

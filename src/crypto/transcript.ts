@@ -70,15 +70,30 @@ export interface Stream {
 
 /** Opens the stream of a typed tuple. `domain` is a fixed name of the purpose, such as "proof/aff-g". */
 export function stream(domain: string, items: readonly Item[]): Stream {
-  const hash = tuplehash256xof.create({ personalization: Buffer.from(NAMESPACE + domain, "utf8") });
+  const hash = open(domain);
   for (const item of items) hash.update(encode(item));
   return { bytes: (length) => hash.xof(length) };
 }
 
+/** What absorbing a domain leaves; domains are fixed names, so there are few. */
+const absorbedDomains = new Map<string, ReturnType<typeof tuplehash256xof.create>>();
+/** Where one hash after the other is computed: half of a short hash is the absorbing of its domain, and making a state. */
+let scratch: ReturnType<typeof tuplehash256xof.create> | undefined;
+
 /** The 32-byte hash of a typed tuple. */
 export function hashTuple(domain: string, items: readonly Item[]): Uint8Array {
-  return stream(domain, items).bytes(32);
+  let absorbed = absorbedDomains.get(domain);
+  if (absorbed === undefined) {
+    absorbed = open(domain);
+    absorbedDomains.set(domain, absorbed);
+  }
+  const encoded = items.map(encode);
+  scratch = absorbed._cloneInto(scratch);
+  for (const item of encoded) scratch.update(item);
+  return scratch.xof(32);
 }
+
+const open = (domain: string) => tuplehash256xof.create({ personalization: Buffer.from(NAMESPACE + domain, "utf8") });
 
 /** Uniform in [0, bound), by rejection: never reduced, never truncated. */
 export function below(source: Stream, bound: bigint): bigint {

@@ -560,7 +560,7 @@ export class PaymentCeremony {
       if (claimedDerivation === undefined) throw new Bug("own input without derivation");
       return this.#wallet.account.derive(claimedDerivation.path);
     });
-    const final = finalizeTransaction(psbt, signatures, keys);
+    const final = finalizeTransaction(proposed, signatures, keys);
     this.#journal.note("finalize", "", started, "ok");
     return final;
   }

@@ -2,7 +2,7 @@ import { secp256k1 } from "@noble/curves/secp256k1.js";
 import { RawTx, Transaction as SecondTransaction, SigHash } from "@scure/btc-signer";
 import * as libsecp256k1 from "tiny-secp256k1";
 import { Bug, InvalidInput } from "../crypto/fault.js";
-import { decodeProposedTransaction, type ProposedTransaction } from "./proposed-transaction.js";
+import type { ProposedTransaction } from "./proposed-transaction.js";
 import { compactSizeBytes, transactionWeight } from "./transaction-size.js";
 
 /**
@@ -78,24 +78,23 @@ function witnessOf(
 }
 
 /**
- * @param psbt of the proposal; amounts are its claims. A false one cannot get past the nodes, and would fail here.
+ * @param proposed decoded from the proposal and left as it is; amounts are claims. A false one cannot get past the
+ *   nodes, and would fail here.
  * @param signatures one for each input in input order: BIP340 64 bytes, or DER with the sighash byte
  * @param keys of the inputs, in input order
  *
  * Throws `InvalidInput` "signature-count-differs" or "signature-invalid" with the number of the input.
  */
 export function finalizeTransaction(
-  psbt: Uint8Array,
+  proposed: ProposedTransaction,
   signatures: readonly Uint8Array[],
   keys: readonly InputKey[],
 ): FinalTransaction {
-  const proposed = decodeProposedTransaction(psbt);
-  if (proposed === undefined) throw new Bug("own PSBT does not decode");
   const count = proposed.inputs.length;
   if (signatures.length !== count || keys.length !== count) {
     throw new InvalidInput("signature-count-differs", "one signature for each input", { inputs: count });
   }
-  const { transaction } = proposed;
+  const transaction = proposed.transaction.clone();
   const second = SecondTransaction.fromRaw(transaction.toBuffer(), { allowUnknownOutputs: true });
   for (const [index, { claimedScript: script }] of proposed.inputs.entries()) {
     const [signature, key] = [signatures[index], keys[index]];
@@ -103,11 +102,10 @@ export function finalizeTransaction(
     const message = secondSighash(second, proposed, index);
     transaction.setWitness(index, witnessOf({ index, script, signature, key }, message));
   }
-  return extract(proposed);
+  return extract(transaction, proposed);
 }
 
-function extract(proposed: ProposedTransaction): FinalTransaction {
-  const { transaction } = proposed;
+function extract(transaction: ProposedTransaction["transaction"], proposed: ProposedTransaction): FinalTransaction {
   const bytes = transaction.toBuffer();
   const weight = transaction.weight();
   const estimate = transactionWeight({

@@ -31,6 +31,7 @@ import { positionMemory } from "../../src/node/position-memory.js";
 import { openChain, openMembership } from "../../src/node/start.js";
 import { Account } from "../../src/wallet/account.js";
 import type { PeerSigning, SigningOrder } from "../../src/wallet/peer-signing.js";
+import { decodeProposedTransaction, type ProposedTransaction } from "../../src/wallet/proposed-transaction.js";
 import { attemptSigning } from "../../src/wallet/signing-attempt.js";
 import { buildTransaction, type OwnOutput } from "../../src/wallet/transaction-builder.js";
 import { finalizeTransaction } from "../../src/wallet/transaction-finalizer.js";
@@ -131,6 +132,9 @@ const quantile = (numbers: readonly number[], q: number): number => {
   return all[Math.min(all.length - 1, Math.floor(q * all.length))] ?? Number.NaN;
 };
 
+/** As a coordinator holds it after the vote: it decoded its proposal to name it. */
+type ApprovedOrder = Omit<SigningOrder, "presignatureIds"> & { readonly proposed: ProposedTransaction };
+
 /** A wallet with one coin, whose payments are never broadcast. */
 class BenchWallet {
   readonly #calls: PeerCalls;
@@ -223,13 +227,15 @@ class BenchWallet {
   }
 
   /** Payments with the certificates of all nodes, which live for a minute. */
-  async approved(count: number): Promise<Omit<SigningOrder, "presignatureIds">[]> {
-    const orders: Omit<SigningOrder, "presignatureIds">[] = [];
+  async approved(count: number): Promise<ApprovedOrder[]> {
+    const orders: ApprovedOrder[] = [];
     await inLanes(VOTES_AT_ONCE, count, async () => {
       const proposal = this.#proposal();
       const ballots = await Promise.all(this.#parties.map((nodeId) => this.#calls.vote(nodeId, proposal, patience())));
       const certificate = assembleCertificate(ballots, { signers: this.#signers, needed: THRESHOLD });
-      orders.push({ sessionId: systemRandom.bytes(16), proposal, certificate, signers: SIGNERS });
+      const proposed = decodeProposedTransaction(proposal.psbt);
+      if (proposed === undefined) throw new Error("an own proposal decodes");
+      orders.push({ sessionId: systemRandom.bytes(16), proposal, certificate, signers: SIGNERS, proposed });
     });
     return orders;
   }
@@ -257,7 +263,7 @@ class BenchWallet {
    * slower signers have answered, too.
    */
   async sign(
-    order: Omit<SigningOrder, "presignatureIds">,
+    { proposed, ...order }: ApprovedOrder,
     presignatureIds: readonly Uint8Array[],
   ): Promise<{ readonly over: Promise<unknown> }> {
     const answers: Promise<unknown>[] = [];
@@ -274,8 +280,7 @@ class BenchWallet {
         signing: { sign },
         clock: systemClock,
         signal: patience(),
-        accept: ({ signatures }) =>
-          finalizeTransaction(order.proposal.psbt, signatures, [this.#account.derive(this.#coin.path)]),
+        accept: ({ signatures }) => finalizeTransaction(proposed, signatures, [this.#account.derive(this.#coin.path)]),
       },
     );
     if (!result.signed) {

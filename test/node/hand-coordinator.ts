@@ -19,6 +19,7 @@ import { type ChainServer, startChainServer } from "../../src/devnet/chain/serve
 import { systemClock, systemRandom } from "../../src/node/ambient.js";
 import { Account } from "../../src/wallet/account.js";
 import type { SigningAnswer, SigningOrder } from "../../src/wallet/peer-signing.js";
+import { decodeProposedTransaction } from "../../src/wallet/proposed-transaction.js";
 import { type BuiltTransaction, buildTransaction, type OwnOutput } from "../../src/wallet/transaction-builder.js";
 import { finalizeTransaction } from "../../src/wallet/transaction-finalizer.js";
 import { SLOWNESS, TEST_AUTHORITY } from "./cluster.js";
@@ -216,7 +217,9 @@ export class HandCoordinator {
       throw reasons.find((reason) => !(reason instanceof PeerSilent)) ?? reasons[0] ?? new Error("no signer");
     }
     const keys = coins.map(({ path }) => this.account.derive(path));
-    const { bytes, txid } = finalizeTransaction(voted.proposal.psbt, first.value.signatures, keys);
+    const proposed = decodeProposedTransaction(voted.proposal.psbt);
+    if (proposed === undefined) throw new Error("an own proposal decodes");
+    const { bytes, txid } = finalizeTransaction(proposed, first.value.signatures, keys);
     const response = await fetch(`${this.server.esploraUrl}/tx`, {
       method: "POST",
       body: Buffer.from(bytes).toString("hex"),

@@ -8,6 +8,7 @@ import type { ChainServer } from "../../src/devnet/chain/server.js";
 import { systemClock, systemRandom } from "../../src/node/ambient.js";
 import { EsploraChainSource } from "../../src/storage/chain/esplora.js";
 import type { SigningOrder } from "../../src/wallet/peer-signing.js";
+import { decodeProposedTransaction } from "../../src/wallet/proposed-transaction.js";
 import { finalizeTransaction } from "../../src/wallet/transaction-finalizer.js";
 import { TestCluster } from "./cluster.js";
 import { HandCoordinator, RECIPIENT, startTestChain, timeout, type Voted } from "./hand-coordinator.js";
@@ -46,10 +47,12 @@ describe("a compromised coordinator uses FROST nonces once, 3 of 4", () => {
   /** Signed by all, and what the coordinator's own code verifies. */
   const signed = async (order: SigningOrder, coins = 1): Promise<void> => {
     const answers = await wallet.sign(order);
+    const proposed = decodeProposedTransaction(order.proposal.psbt);
+    assert.ok(proposed !== undefined);
     for (const answer of answers) {
       assert.ok(answer.status === "fulfilled", String(answer.status === "rejected" && answer.reason));
       const keys = wallet.coins.slice(0, coins).map(({ path }) => wallet.account.derive(path));
-      finalizeTransaction(order.proposal.psbt, answer.value.signatures, keys);
+      finalizeTransaction(proposed, answer.value.signatures, keys);
     }
   };
 

@@ -4,7 +4,8 @@ import { secp256k1 } from "@noble/curves/secp256k1.js";
 import { Transaction as SecondTransaction } from "@scure/btc-signer";
 import fc from "fast-check";
 import { checkPayment } from "../../src/wallet/payment-check.js";
-import { finalizeTransaction } from "../../src/wallet/transaction-finalizer.js";
+import { decodeProposedTransaction } from "../../src/wallet/proposed-transaction.js";
+import { finalizeTransaction, type InputKey } from "../../src/wallet/transaction-finalizer.js";
 import { samplePayment } from "./sample-payment.js";
 import { sampleAccount, sampleCoins, signWithSecret } from "./sample-wallet.js";
 
@@ -13,6 +14,17 @@ function signed(sample: ReturnType<typeof samplePayment>) {
   assert.ok(verdict.approved, verdict.approved ? "" : verdict.reasons.join());
   const { sighashes } = verdict.payment;
   return { signatures: sighashes.map(signWithSecret), keys: sighashes.map(({ key }) => key) };
+}
+
+function finalize(psbt: Uint8Array, signatures: readonly Uint8Array[], keys: readonly InputKey[]) {
+  const proposed = decodeProposedTransaction(psbt);
+  assert.ok(proposed !== undefined);
+  const before = proposed.transaction.toHex();
+  try {
+    return finalizeTransaction(proposed, signatures, keys);
+  } finally {
+    assert.equal(proposed.transaction.toHex(), before, "the proposal is left as it is");
+  }
 }
 
 describe("finalizer", () => {
@@ -30,9 +42,9 @@ describe("finalizer", () => {
       good.slice(0, -1),
     ];
     for (const signature of bad) {
-      assert.throws(() => finalizeTransaction(sample.built.psbt, [signature], keys), { code: "signature-invalid" });
+      assert.throws(() => finalize(sample.built.psbt, [signature], keys), { code: "signature-invalid" });
     }
-    finalizeTransaction(sample.built.psbt, [good], keys);
+    finalize(sample.built.psbt, [good], keys);
   });
 
   it("signed transactions are no larger than estimated, and Taproot ones exactly as large", () => {
@@ -46,7 +58,7 @@ describe("finalizer", () => {
           const coins = sampleCoins([...values, 300_000n]);
           const sample = samplePayment({ account: sampleAccount(scheme), coins, request: { metadataJson }, seed });
           const { signatures, keys } = signed(sample);
-          const final = finalizeTransaction(sample.built.psbt, signatures, keys);
+          const final = finalize(sample.built.psbt, signatures, keys);
           const read = SecondTransaction.fromRaw(final.bytes, { allowUnknownOutputs: true });
           assert.equal(read.id, sample.built.txid);
           assert.equal(read.weight, final.weight);
@@ -68,10 +80,10 @@ describe("finalizer", () => {
       const broken = signatures.map((bytes, index) =>
         index === 1 ? bytes.map((byte, i) => (i === 40 ? byte ^ 1 : byte)) : bytes,
       );
-      assert.throws(() => finalizeTransaction(psbt, broken, keys), { code: "signature-invalid", facts: { input: 1 } });
-      assert.throws(() => finalizeTransaction(psbt, [...signatures].reverse(), keys), { code: "signature-invalid" });
-      assert.throws(() => finalizeTransaction(psbt, signatures.slice(1), keys), { code: "signature-count-differs" });
-      assert.throws(() => finalizeTransaction(psbt, [new Uint8Array(0), ...signatures.slice(1)], keys), {
+      assert.throws(() => finalize(psbt, broken, keys), { code: "signature-invalid", facts: { input: 1 } });
+      assert.throws(() => finalize(psbt, [...signatures].reverse(), keys), { code: "signature-invalid" });
+      assert.throws(() => finalize(psbt, signatures.slice(1), keys), { code: "signature-count-differs" });
+      assert.throws(() => finalize(psbt, [new Uint8Array(0), ...signatures.slice(1)], keys), {
         code: "signature-invalid",
       });
     }

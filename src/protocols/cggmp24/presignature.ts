@@ -155,8 +155,7 @@ export class Presignature {
     const shares = read.#shares;
     const sound =
       shares !== undefined &&
-      equalBytes(read.id, presignatureId(read.public)) &&
-      isConsistent(read.public, groupKey) &&
+      isSound(read.public, groupKey) &&
       own?.nonce.equals(nonce.times(shares.nonceShare)) === true && // Δ̃_i = Γ^{k̃_i}
       own.key.equals(nonce.times(shares.keyShare)); //                 S̃_i = Γ^{χ̃_i}
     if (!sound) throw unsound(read.self);
@@ -164,12 +163,14 @@ export class Presignature {
   }
 
   /**
-   * Reads what `encode` wrote and an authenticated seal has kept since. What the making of the presignature has checked
-   * is not checked again in the time of a signature: that its points are on the curve, and that its secret shares are
-   * those of its commitments. `sign` still checks the id, and the commitments against the key.
+   * Reads what `encode` wrote and an authenticated seal has kept since. What the making of the presignature has shown is
+   * not computed again in the time of a signature: that its points are on the curve, that its commitments fit together,
+   * and that its secret shares are those of its commitments. Its id, which names key and epoch, is.
    */
   static decodeSealed(bytes: Uint8Array): Presignature {
-    return Presignature.#read(bytes, sealedPoint);
+    const read = Presignature.#read(bytes, sealedPoint);
+    sealed.add(read.public);
+    return read;
   }
 
   static #read(bytes: Uint8Array, point: ReadPoint): Presignature {
@@ -193,7 +194,19 @@ export class Presignature {
 const unsound = (self: PartyId): InvalidInput =>
   new InvalidInput("presignature", "the presignature is not one of this key", { self });
 
-/** Π Δ̃_j = g and Π S̃_j = X: together the shares sign under X. Public inputs only. */
+/** Presignatures out of a seal, whose commitments were seen to fit when they were made. */
+const sealed = new WeakSet<PublicPresignature>();
+
+/**
+ * The id is of these fields, Π Δ̃_j = g and Π S̃_j = X: together the shares sign under X, which is the key that the
+ * presignature names. Public inputs only.
+ */
+export function isSound(presignature: PublicPresignature, groupKey: Point): boolean {
+  if (!equalBytes(presignature.id, presignatureId(presignature))) return false;
+  return sealed.has(presignature) || isConsistent(presignature, groupKey);
+}
+
+/** Π Δ̃_j = g and Π S̃_j = X. */
 export function isConsistent({ commitments }: PublicPresignature, groupKey: Point): boolean {
   const all = [...commitments.values()];
   const ordered = [...commitments.keys()].every((party, i, parties) => i === 0 || (parties[i - 1] ?? 0) < party);

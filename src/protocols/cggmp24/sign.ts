@@ -25,13 +25,7 @@ import {
 } from "../../session/protocol.js";
 import { isScalar } from "../element-shape.js";
 import { keyDigest, type PublicKeyPackage } from "../key-share.js";
-import {
-  isConsistent,
-  type Presignature,
-  type PresignatureShares,
-  type PublicPresignature,
-  presignatureId,
-} from "./presignature.js";
+import { isSound, type Presignature, type PresignatureShares, type PublicPresignature } from "./presignature.js";
 
 /** Most messages that one session signs. */
 export const MAX_BATCH = 256;
@@ -271,7 +265,7 @@ export function validateSigning({ key, epoch, items }: Signing, parties: readonl
     if ([...presignature.commitments.keys()].join() !== parties.join()) {
       throw new InvalidInput("presignature-signers", "the presignature is of another signing set");
     }
-    if (!equalBytes(presignature.id, presignatureId(presignature)) || !isConsistent(presignature, key.groupKey)) {
+    if (!isSound(presignature, key.groupKey)) {
       throw new InvalidInput("presignature", "the presignature does not sign under this key");
     }
   }

@@ -73,6 +73,9 @@ interface Live {
   readonly handle: Promise<SessionHandle | undefined>;
 }
 
+/** Given to the streams of sessions that are over; one for all, since an error costs more to make than a small call. */
+const LEFT = new Unavailable("session-over", "the session is over here");
+
 const keyOf = (sessionId: Uint8Array): string => Buffer.from(sessionId).toString("hex");
 
 /**
@@ -188,7 +191,7 @@ export class SessionExchange {
         this.#remember(key);
         for (const link of links.values()) link.end();
         // What is still queued goes out before the streams are cut.
-        this.#clock.after(1_000, () => stop.abort());
+        this.#clock.after(1_000, () => stop.abort(LEFT));
       },
     };
   }
@@ -256,19 +259,23 @@ export class SessionExchange {
     this.#waitingCount++;
     const wakers = this.#waiting.get(key) ?? new Set();
     this.#waiting.set(key, wakers);
-    let wake: ((live: Live) => void) | undefined;
+    let forget = (): void => {};
     try {
       return await new Promise<Live>((resolve, reject) => {
-        wake = resolve;
-        wakers.add(resolve);
         const fail = (): void =>
           reject(new Unavailable("session-unknown", "no such session was started here", { sessionId: key }));
-        this.#clock.after(this.#options.patienceMs, fail);
+        wakers.add(resolve);
+        const cancel = this.#clock.after(this.#options.patienceMs, fail);
         signal.addEventListener("abort", fail, { once: true });
+        forget = () => {
+          wakers.delete(resolve);
+          cancel();
+          signal.removeEventListener("abort", fail);
+        };
       });
     } finally {
       this.#waitingCount--;
-      if (wake !== undefined) wakers.delete(wake);
+      forget();
       if (wakers.size === 0) this.#waiting.delete(key);
     }
   }

@@ -1,5 +1,5 @@
+import { createHash } from "node:crypto";
 import { toBinary } from "@bufbuild/protobuf";
-import { sha256 } from "@noble/hashes/sha2.js";
 import {
   type ApprovalCertificate,
   type Ballot,
@@ -82,7 +82,8 @@ interface Approved {
 
 const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString("hex");
 /** Of a proposal's every byte, the request's signature and unknown fields among them. */
-const nameOf = (proposal: PaymentProposal): string => hex(sha256(toBinary(PaymentProposalSchema, proposal)));
+const nameOf = (proposal: PaymentProposal): string =>
+  createHash("sha256").update(toBinary(PaymentProposalSchema, proposal)).digest("hex");
 
 export class PaymentGuard {
   readonly #options: GuardOptions;

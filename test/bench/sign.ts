@@ -142,7 +142,6 @@ class BenchWallet {
   readonly #authority: Awaited<ReturnType<typeof paymentAuthority>>;
   readonly #account: Account;
   readonly #coin: OwnOutput;
-  readonly #never = new AbortController().signal;
   readonly scheme: Scheme;
 
   private constructor(parts: {
@@ -280,7 +279,7 @@ class BenchWallet {
       {
         signing: { sign },
         clock: systemClock,
-        signal: this.#never,
+        signal: new AbortController().signal,
         accept: ({ signatures }) => finalizeTransaction(proposed, signatures, [this.#account.derive(this.#coin.path)]),
       },
     );

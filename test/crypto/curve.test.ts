@@ -74,6 +74,24 @@ describe("curve", () => {
     assert.ok(sum.isIdentity);
   });
 
+  it("a restored point is the point, before and after it was computed with", () => {
+    for (let round = 0; round < 20; round++) {
+      const point = g.times(Scalar.randomNonZero(random));
+      const bytes = point.toBytes();
+      const restored = Point.restore(bytes);
+      bytes.fill(0); // it keeps a copy
+      assert.equal(restored.isIdentity, false);
+      assert.deepEqual(restored.toBytes(), point.toBytes());
+      assert.ok(restored.equals(point) && point.equals(restored));
+      assert.equal(restored.x, point.x);
+      assert.equal(restored.hasEvenY, point.hasEvenY);
+      assert.deepEqual(restored.toBytes(), point.toBytes());
+      const k = Scalar.random(random);
+      assert.ok(Point.restore(point.toBytes()).timesPublic(k).equals(point.times(k)));
+      assert.ok(point.plus(Point.restore(point.negate().toBytes())).isIdentity);
+    }
+  });
+
   it("points round-trip in canonical form only", () => {
     for (let k = 1n; k < 40n; k++) {
       const point = g.timesPublic(scalar(k));
@@ -83,6 +101,7 @@ describe("curve", () => {
     }
     const offCurve = Buffer.from(`02${"0".repeat(63)}5`, "hex");
     const beyondField = Buffer.from(`02${p.toString(16)}`, "hex");
+    assert.throws(() => Point.restore(new Uint8Array(32)), Bug);
     assert.throws(() => Point.parse(offCurve), refusal("point-off-curve"));
     assert.throws(() => Point.parse(beyondField), refusal("point-off-curve"));
     assert.throws(() => Point.parse(new Uint8Array(33)), refusal("point-encoding"));

@@ -145,6 +145,17 @@ describe("transcript", () => {
     assert.equal(new Set(residues).size, 128);
   });
 
+  it("is the beginning of the stream, whatever was hashed in between", () => {
+    for (let index = 0; index < 60; index++) {
+      const domain = `test/${index % 7}`;
+      const items: Item[] = [index, new Uint8Array(5 * index).fill(index), ["list", BigInt(index) ** 20n]];
+      const hash = hashTuple(domain, items);
+      hashTuple("test/other", [hash, hash, hash, hash, hash]);
+      assert.deepEqual(hashTuple(domain, items), hash);
+      assert.deepEqual(hash, stream(domain, items).bytes(32));
+    }
+  });
+
   it("refuses to hash what has no exact encoding", () => {
     assert.throws(() => hashTuple("test", [0.5]));
     assert.throws(() => hashTuple("test", [2 ** 53]));

@@ -3,7 +3,7 @@ import { describe, it } from "node:test";
 import { lagrangeCoefficient, Point, q, Scalar, scalar } from "../../../src/crypto/curve.js";
 import { security112, security128 } from "../../../src/crypto/security-profile.js";
 import { epochId } from "../../../src/protocols/cggmp24/aux-record.js";
-import { isConsistent, Presignature } from "../../../src/protocols/cggmp24/presignature.js";
+import { isConsistent, isSound, Presignature, presignatureId } from "../../../src/protocols/cggmp24/presignature.js";
 import {
   combine,
   EcdsaSignature,
@@ -85,6 +85,25 @@ describe("a presignature", () => {
     assert.ok(isConsistent(one.public, X));
     assert.deepEqual(one.public.epoch, epochId(key, wallet.publicAux));
     assert.equal(JSON.stringify({ one }), `{"one":"Presignature(${Buffer.from(one.id).toString("hex")})"}`);
+  });
+  it("is taken at its seal's word about its commitments, and at nobody else's", () => {
+    const [[, bytes] = []] = stored;
+    assert.ok(bytes !== undefined);
+    const { public: kept } = Presignature.decodeSealed(bytes);
+    assert.ok(isSound(kept, X));
+    assert.equal(isSound({ ...kept, epoch: new Uint8Array(32) }, X), false, "the id is of another epoch");
+    const [first, second] = [...kept.commitments.values()];
+    assert.ok(first !== undefined && second !== undefined);
+    const swapped = {
+      ...kept,
+      commitments: new Map([
+        [partyId(1), { nonce: first.nonce, key: first.nonce }],
+        [partyId(2), second],
+      ]),
+    };
+    assert.equal(isSound({ ...swapped, id: presignatureId(swapped) }, X), false, "the commitments do not fit");
+    assert.equal(isSound(kept, X.plus(Point.base)), true, "validateSigning compares the key by the digest in the id");
+    assert.equal(isSound({ ...kept }, X.plus(Point.base)), false);
   });
   it("round-trips, and every changed byte is refused", () => {
     const [[, bytes] = []] = stored;

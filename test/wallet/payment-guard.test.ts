@@ -4,6 +4,7 @@ import { describe, it } from "node:test";
 import { create } from "@bufbuild/protobuf";
 import {
   type Ballot,
+  BallotSchema,
   type PaymentProposal,
   PaymentProposalSchema,
   Verdict,
@@ -122,6 +123,24 @@ describe("payment guard", () => {
     const forged = create(PaymentProposalSchema, { ...voted, request: { ...signed, signature: new Uint8Array(64) } });
     await assert.rejects(proposals.guard().authorize(forged, certificate), { code: "request-forged" });
     assert.ok(isCheckedPayment(await proposals.guard().authorize(voted, certificate)));
+  });
+
+  it("verifies every ballot that is not the very one that it cast itself", async () => {
+    const proposals = await Proposals.open();
+    const proposal = proposals.make();
+    const ballots = await proposals.votes(proposal);
+    const own = ballots[0]?.signature ?? new Uint8Array();
+    const forged = Uint8Array.from(own, (byte, index) => (index === 63 ? byte ^ 1 : byte));
+    for (const signature of [own, forged, new Uint8Array(64)]) {
+      for (const [voter, ballot] of ballots.entries()) {
+        if (voter === 0 && signature === own) continue;
+        const changed = ballots.with(voter, create(BallotSchema, { ...ballot, signature }));
+        await assert.rejects(proposals.guard().authorize(proposal, assembleCertificate(changed)), {
+          code: "forged-ballot",
+        });
+      }
+    }
+    assert.ok(isCheckedPayment(await proposals.guard().authorize(proposal, assembleCertificate(ballots))));
   });
 
   it("gives the same ballot again, also when asked twice at once", async () => {

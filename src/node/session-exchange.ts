@@ -158,6 +158,7 @@ export class SessionExchange {
         const start = (): SessionHandle =>
           this.#pool.run(job, seat, {
             send: (to, bytes) => void (held === undefined ? send(to, bytes) : held.push([to, bytes])),
+            held: held !== undefined,
             ...(onRound === undefined ? {} : { onRound }),
           });
         if (release === undefined) {
@@ -182,6 +183,7 @@ export class SessionExchange {
         }
         for (const [to, bytes] of held) send(to, bytes);
         held = undefined;
+        running.release();
         begin(running);
         return await running.result;
       },

@@ -36,6 +36,8 @@ export interface SessionWire {
   send(to: number, bytes: Uint8Array): void;
   /** Hears of every round that the session begins to wait for. */
   onRound?(round: string): void;
+  /** What the session says is held back until its release: nobody can be late with an answer before. */
+  readonly held?: boolean;
 }
 
 /** A session under way. */
@@ -43,6 +45,8 @@ export interface SessionHandle {
   receive(bytes: Uint8Array): void;
   /** The link to a party broke: the session ends as soon as it waits for that party, not after the round's time. */
   lost(party: number): void;
+  /** Of a held session: what it said leaves now, and others have the time of a round to answer. */
+  release(): void;
   /** Ends the session without a word: nobody waits for its result, which stays open. */
   drop(): void;
   readonly result: Promise<SessionResult>;
@@ -65,6 +69,7 @@ interface Running {
   readonly worker: Runner;
   readonly wire: SessionWire;
   readonly roundTimeoutMs: number;
+  isReleased: boolean;
   round: string;
   missing: readonly number[];
   readonly lost: Set<number>;
@@ -108,6 +113,7 @@ export class SessionPool implements SessionRunner {
         worker,
         wire,
         roundTimeoutMs,
+        isReleased: wire.held !== true,
         round: "",
         missing: [],
         lost: new Set(),
@@ -141,7 +147,18 @@ export class SessionPool implements SessionRunner {
       this.#running.delete(handle);
       this.#order(worker, { kind: "drop", handle });
     };
-    return { result, lost, drop, receive: (bytes) => this.#order(worker, { kind: "receive", handle, bytes }) };
+    return {
+      result,
+      lost,
+      drop,
+      release: () => {
+        const running = this.#running.get(handle);
+        if (running === undefined) return;
+        running.isReleased = true;
+        this.#startRound(running, handle);
+      },
+      receive: (bytes) => this.#order(worker, { kind: "receive", handle, bytes }),
+    };
   }
 
   async close(): Promise<void> {
@@ -181,15 +198,18 @@ export class SessionPool implements SessionRunner {
         if (report.round === running.round) break;
         running.round = report.round;
         running.wire.onRound?.(report.round);
-        running.cancelRound();
-        running.cancelRound = this.#clock.after(running.roundTimeoutMs, () =>
-          this.#order(running.worker, { kind: "expire", handle: report.handle }),
-        );
+        if (running.isReleased) this.#startRound(running, report.handle);
         break;
       case "end":
         running.settle(report.end);
         break;
     }
+  }
+
+  #startRound(running: Running, handle: number): void {
+    const { worker, roundTimeoutMs } = running;
+    running.cancelRound();
+    running.cancelRound = this.#clock.after(roundTimeoutMs, () => this.#order(worker, { kind: "expire", handle }));
   }
 
   #expireIfLost(handle: number): void {

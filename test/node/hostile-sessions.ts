@@ -82,6 +82,7 @@ export class HostileSessions implements SessionRunner {
         if (settle === undefined) throw new Bug("a session receives before it began");
         setImmediate(() => step((running) => running.receive(bytes)));
       },
+      release: () => {},
       drop: () => {
         session = undefined;
         settle = undefined;

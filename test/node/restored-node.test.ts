@@ -40,6 +40,7 @@ class WireLog {
           },
           lost: (party) => handle.lost(party),
           drop: () => handle.drop(),
+          release: () => handle.release(),
           result: handle.result,
         };
       },

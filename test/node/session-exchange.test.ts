@@ -241,6 +241,21 @@ describe("sessions between nodes, in worker threads", () => {
       assert.ok(sendersOfEnvelopes.has(1));
     });
 
+    it("give the others a round's whole time from their release on", async () => {
+      const sessionId = systemRandom.bytes(16);
+      const places = [1, 2, 3].map((id) => join(id, sessionId, [item(7)]));
+      const results = places.map(async (place, index) => {
+        const release = async (): Promise<void> => {
+          await place.takeTogether();
+          // Of the 1.5 s that a round may take.
+          await new Promise((resolve) => setTimeout(resolve, index === 2 ? 1_900 : 900));
+        };
+        return await place.run(keygenJob, { release });
+      });
+      assert.equal((await Promise.all(results)).length, 3);
+      for (const place of places) place.leave();
+    });
+
     it("cannot run without a release", async () => {
       const place = join(1, systemRandom.bytes(16), [item(7)]);
       await assert.rejects(place.run(keygenJob), Bug);

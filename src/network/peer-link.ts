@@ -132,6 +132,10 @@ export class PeerLink {
     return this.#state;
   }
 
+  get stopped(): boolean {
+    return this.#stopped;
+  }
+
   /** The connection that calls use. */
   get connection(): QuicConnection | undefined {
     return this.#seats[0]?.connection;

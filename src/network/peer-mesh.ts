@@ -154,7 +154,7 @@ export class PeerMesh {
     const cancel = this.#dependencies.clock.after(timeoutMs, () => deadline.abort());
     try {
       const links = nodeIds.map((nodeId) => this.#link(nodeId));
-      const results = await Promise.allSettled(links.map((link) => link.connected(deadline.signal)));
+      const results = await Promise.allSettled(links.map((link) => this.#connected(link, deadline.signal)));
       const missing = nodeIds.filter((_, index) => results[index]?.status === "rejected");
       if (missing.length === 0) return;
       const reasons = this.status().filter(({ nodeId }) => missing.includes(nodeId));
@@ -162,6 +162,19 @@ export class PeerMesh {
       throw new Unavailable("peers-not-ready", `not connected: ${why.join(", ")}`, { missing });
     } finally {
       cancel();
+    }
+  }
+
+  /** Waits longer than a call would: a peer that starts may not have listened yet when it was last dialled. */
+  async #connected(link: PeerLink, deadline: AbortSignal): Promise<void> {
+    for (;;) {
+      try {
+        await link.connected(deadline);
+        return;
+      } catch (error) {
+        if (deadline.aborted || link.stopped) throw error;
+        await new Promise<void>((resolve) => void this.#dependencies.clock.after(READY_RETRY_MS, resolve));
+      }
     }
   }
 
@@ -234,4 +247,5 @@ export class PeerMesh {
 }
 
 const FLUSH_MS = 20;
+const READY_RETRY_MS = 100;
 const STRANGER_LINES = { perSourcePerSecond: 5, perSecond: 20 };

@@ -439,6 +439,24 @@ describe("limits of calls", () => {
     await Promise.all([a.mesh.close(), b.mesh.close()]);
   });
 
+  it("who waits for its peers to be ready waits longer than a call would", async () => {
+    const authority = await TestAuthority.create("ready");
+    const limits = { connectionWaitMs: 100 };
+    const a = await startNode({ nodeId: "node-a", authority, limits, peers: [{ nodeId: "node-b", dial: "them" }] });
+    const ready = a.mesh.ready(["node-b"], 10_000);
+    await new Promise((resolve) => setTimeout(resolve, 400));
+    const b = await startNode({
+      nodeId: "node-b",
+      authority,
+      peers: [{ nodeId: "node-a", host: "127.0.0.1", port: a.mesh.port, dial: "us" }],
+    });
+    await ready;
+    a.mesh.addPeer({ nodeId: "node-c", dial: "them" });
+    const waiting = assert.rejects(a.mesh.ready(["node-c"], 10_000), { code: "peers-not-ready" });
+    await Promise.all([a.mesh.close(), b.mesh.close()]);
+    await waiting; // closing ends the wait
+  });
+
   it("a running call is answered while the node closes, a new one is Unavailable", async () => {
     let release: (() => void) | undefined;
     const pair = await startPair({

@@ -62,7 +62,7 @@ interface Plan {
 }
 /**
  * The nodes, which in a firm have run for days, warm up with Taproot payments before either scheme is measured: a
- * presignature costs three CPU seconds at security128, which is why SegWit has few of its own.
+ * presignature costs three CPU seconds at security128, which is why few of the warm-up payments are SegWit.
  */
 const PLANS: Readonly<Record<Scheme, Plan>> = values.quick
   ? {
